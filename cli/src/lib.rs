@@ -1,0 +1,1 @@
+//! memharvest: the mesh on one machine, and the operator's verbs.

@@ -1,0 +1,2 @@
+//! memharvest
+fn main() {}

@@ -1,0 +1,2 @@
+//! memharvest-collector
+fn main() {}

@@ -1,0 +1,1 @@
+//! Live state and the store, for people, scripts, browsers and Prometheus.

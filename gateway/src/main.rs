@@ -1,0 +1,2 @@
+//! memharvest-gateway
+fn main() {}

@@ -1,0 +1,2 @@
+//! memharvest-predictor
+fn main() {}

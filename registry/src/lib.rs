@@ -1,0 +1,1 @@
+//! The store: agents, boundaries, roll-ups and violations.

@@ -1,0 +1,2 @@
+//! memharvest-registry
+fn main() {}
