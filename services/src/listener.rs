@@ -1,0 +1,71 @@
+//! Listening sockets, bound before anything is spawned.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+
+use tokio::net::TcpListener;
+
+/// A socket that already listens; with port 0 the address tells which port it got.
+#[derive(Debug)]
+pub struct Bound {
+    /// The socket.
+    pub listener: TcpListener,
+    /// Its address.
+    pub address: SocketAddr,
+}
+
+/// Nobody can listen there.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {cause}; {cure}")]
+pub struct BindError {
+    address: SocketAddr,
+    cause: String,
+    cure: String,
+    source: std::io::Error,
+}
+
+/// Binds `address`; `flag` is the setting that it came from, named in the error.
+///
+/// # Errors
+/// The address is in use, is not this machine's, or needs more rights.
+pub async fn bind(flag: &str, address: SocketAddr) -> Result<Bound, BindError> {
+    let bound = async {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok(Bound { listener, address })
+    };
+    bound.await.map_err(|source: std::io::Error| {
+        let (cause, cure) = match source.kind() {
+            ErrorKind::AddrInUse => {
+                ("address in use".into(), format!("stop the other process or pass {flag}"))
+            }
+            ErrorKind::AddrNotAvailable => (
+                "no such address on this machine".into(),
+                format!("pass {flag} with an address of this machine"),
+            ),
+            ErrorKind::PermissionDenied => {
+                ("permission denied".into(), format!("pass {flag} with a port from 1024 on"))
+            }
+            _ => (source.to_string(), format!("check {flag}")),
+        };
+        BindError { address, cause, cure, source }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_in_use_is_told_with_a_cure() {
+        let first = bind("--listen", SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let error = bind("--listen", first.address).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "cannot listen on {}: address in use; stop the other process or pass --listen",
+                first.address
+            )
+        );
+    }
+}

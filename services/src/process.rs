@@ -1,0 +1,88 @@
+//! A process from its settings to its exit code.
+
+use std::process::ExitCode;
+
+use crate::Service;
+use crate::settings::{self, EXIT_BAD_SETTINGS, LoadError, Settings, SettingsError};
+use crate::shutdown::Stop;
+use crate::telemetry;
+
+/// Runs a service: settings, logs and traces, signals, `run`, drain. `run` ends when the stop that it is given is
+/// requested, or earlier when its work is done. Exit codes: 0 fine, 2 usage, 64 bad settings (also a
+/// [`SettingsError`] from `run`), 1 anything else, told in one line on stderr.
+pub fn main<S, F, Fut>(service: Service, run: F) -> ExitCode
+where
+    S: Settings,
+    F: FnOnce(S, Stop) -> Fut,
+    Fut: Future<Output = anyhow::Result<()>>,
+{
+    let settings: S = match settings::load(&service, std::env::args_os(), std::env::vars_os()) {
+        Ok(settings) => settings,
+        Err(LoadError::Usage(error)) => {
+            // Nothing to do about a stream that is closed.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+        Err(LoadError::Settings(error)) => return fail(&service, &error.into()),
+    };
+    if settings.common().check {
+        #[expect(clippy::print_stdout, reason = "the answer that was asked for")]
+        {
+            println!("settings are fine");
+        }
+        return ExitCode::SUCCESS;
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&service, &anyhow::Error::new(error).context("cannot start the runtime")),
+    };
+    let outcome = runtime.block_on(supervise(service, settings, run));
+    // A call that blocks in a library, such as one to a hung hypervisor, must not hold up the end.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&service, &error),
+    }
+}
+
+async fn supervise<S, F, Fut>(service: Service, settings: S, run: F) -> anyhow::Result<()>
+where
+    S: Settings,
+    F: FnOnce(S, Stop) -> Fut,
+    Fut: Future<Output = anyhow::Result<()>>,
+{
+    let common = settings.common().clone();
+    let telemetry = telemetry::init(&service, &common)?;
+    let stop = Stop::on_signals()?;
+    if common.supervised {
+        stop.when_stdin_ends()?;
+    }
+    tracing::info!(version = service.version, "{} starts", service.name);
+    let overdue = async {
+        stop.requested().await;
+        tokio::time::sleep(common.drain_deadline).await;
+    };
+    let outcome = tokio::select! {
+        outcome = run(settings, stop.clone()) => outcome,
+        () = overdue => Err(anyhow::anyhow!("not stopped within --drain-deadline of {:?}", common.drain_deadline)),
+    };
+    let drained = stop.drain(common.drain_deadline).await;
+    tracing::info!("{} ends", service.name);
+    telemetry.shutdown();
+    outcome?;
+    stop.check_panics()?;
+    Ok(drained?)
+}
+
+/// Tells the error in one line and picks the exit code.
+fn fail(service: &Service, error: &anyhow::Error) -> ExitCode {
+    #[expect(clippy::print_stderr, reason = "the last words must come through whatever the log filter is")]
+    {
+        eprintln!("{}: {}", service.name, format!("{error:#}").replace('\n', " "));
+    }
+    if error.chain().any(<dyn std::error::Error>::is::<SettingsError>) {
+        ExitCode::from(EXIT_BAD_SETTINGS)
+    } else {
+        ExitCode::FAILURE
+    }
+}
