@@ -19,7 +19,6 @@ use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic_health::ServingStatus;
-use tower::util::option_layer;
 use tower::{Service, ServiceExt};
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -75,8 +74,18 @@ pub struct RpcServer {
     descriptors: &'static [u8],
     http: Option<Router>,
     grpc_web: bool,
+    around: Option<Around>,
     limits: Limits,
     metrics: Metrics,
+}
+
+/// Wraps the routes of a whole port.
+struct Around(Box<dyn FnOnce(Router) -> Router + Send>);
+
+impl std::fmt::Debug for Around {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Around")
+    }
 }
 
 impl RpcServer {
@@ -90,6 +99,7 @@ impl RpcServer {
             descriptors,
             http: None,
             grpc_web: false,
+            around: None,
             limits: Limits::default(),
             metrics: metrics.clone(),
         }
@@ -119,6 +129,13 @@ impl RpcServer {
     #[must_use]
     pub fn grpc_web(mut self) -> Self {
         self.grpc_web = true;
+        self
+    }
+
+    /// Puts layers around everything on the port, gRPC and grpc-web included: who may ask at all.
+    #[must_use]
+    pub fn around(mut self, wrap: impl FnOnce(Router) -> Router + Send + 'static) -> Self {
+        self.around = Some(Around(Box::new(wrap)));
         self
     }
 
@@ -158,7 +175,7 @@ impl RpcServer {
         let v1 = reflection().with_service_name("grpc.reflection.v1.ServerReflection").build_v1()?;
         let v1alpha =
             reflection().with_service_name("grpc.reflection.v1alpha.ServerReflection").build_v1alpha()?;
-        let grpc = self
+        let mut grpc = self
             .routes
             .add_service(health_service)
             .add_service(v1)
@@ -166,15 +183,22 @@ impl RpcServer {
             .into_axum_router()
             .layer(CatchPanicLayer::custom(call::panicked))
             .layer(axum::middleware::from_fn_with_state(calls, call::serve));
-        let web = self.grpc_web.then(tonic_web::GrpcWebLayer::new);
+        if self.grpc_web {
+            // Around the gRPC routes alone: this layer refuses everything else that comes over HTTP/1.
+            grpc = grpc.layer(tonic_web::GrpcWebLayer::new());
+        }
+        let has_http = self.http.is_some();
+        let mut routes = beside(grpc, self.http);
+        if let Some(Around(wrap)) = self.around {
+            routes = wrap(routes);
+        }
 
         let cut_off = CancellationToken::new();
         let server = Server::builder()
-            .accept_http1(self.http.is_some() || self.grpc_web)
+            .accept_http1(has_http || self.grpc_web)
             .http2_keepalive_interval(Some(Duration::from_secs(20)))
             .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-            .layer(option_layer(web))
-            .add_routes(beside(grpc, self.http).into())
+            .add_routes(routes.into())
             .serve_with_incoming_shutdown(connection::incoming(bound.listener, &cut_off), async {
                 stop.requested().await;
                 health.set_service_status("", ServingStatus::NotServing).await;
