@@ -5,6 +5,7 @@
 
 pub mod admin_server;
 pub mod listener;
+pub mod membership;
 pub mod mesh_clock;
 pub mod metrics;
 pub mod page_writer;
