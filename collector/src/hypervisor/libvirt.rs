@@ -1,0 +1,250 @@
+//! Readings from libvirt, read-only.
+//!
+//! A tick is one bulk call for all domains. The call may hang for as long as one QEMU does not answer its monitor,
+//! so it runs on a worker thread with a deadline. A worker that overruns is left behind to finish whenever it can, and a
+//! fresh one asks again: the hung call holds the stuck domain's job, so libvirt passes that domain over (`NOWAIT`)
+//! and answers for all others at once. The number of workers left behind is bounded, below the number of requests
+//! that a libvirtd serves at a time by default.
+//!
+//! A domain's XML is read when its process is new, and again from time to time: libvirt tells nobody when a
+//! statistics period is set on a running guest.
+
+mod bulk_stats;
+mod domain_xml;
+mod link;
+mod qemu_process;
+mod record;
+mod track;
+mod worker;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use self::link::{Link, LinkError};
+use self::qemu_process::QemuProcesses;
+use self::record::DomainRecord;
+use self::track::Track;
+use self::worker::{NoAnswer, Worker};
+use super::{Hypervisor, SampleError, Tick};
+use crate::host_memory::HostMemoryReader;
+use crate::quality;
+use crate::reading::{Host, HostMemory, HostReading, Monitor, VmReading};
+
+/// Workers that may hang at a time. A default libvirtd runs 20 requests at once for all of its clients.
+const MAX_HUNG: usize = 16;
+
+/// Share of a tick's budget that one call may take before a fresh connection tries.
+const PATIENCE: f64 = 0.3;
+
+/// Share of a tick's budget after which no further attempt begins.
+const LAST_ATTEMPT: f64 = 0.55;
+
+/// Definitions read in one call, so that a deadline can end between two calls.
+const DEFINITIONS_A_CALL: usize = 50;
+
+/// Readings of the host that a libvirt URI names.
+#[derive(Debug)]
+pub struct LibvirtHypervisor {
+    uri: String,
+    host: Host,
+    boot: String,
+    memory: Option<HostMemoryReader>,
+    processes: Option<QemuProcesses>,
+    worker: Option<Worker>,
+    hung: Vec<JoinHandle<()>>,
+    tracks: HashMap<Uuid, Track>,
+}
+
+impl LibvirtHypervisor {
+    /// A source for `uri` that reports as `host`, with the figures of the host from the tree at `proc`. Connects on
+    /// the first sample.
+    #[must_use]
+    pub fn new(uri: &str, host: Host, proc: &Path) -> Self {
+        // Without this libvirt prints every error by itself.
+        virt::error::clear_error_callback();
+        let local = is_local(uri);
+        Self {
+            uri: uri.to_owned(),
+            host,
+            boot: std::fs::read_to_string(proc.join("sys/kernel/random/boot_id")).unwrap_or_default(),
+            memory: local.then(|| HostMemoryReader::new(proc)),
+            processes: (local && uri.starts_with("qemu")).then(|| QemuProcesses::new(proc)),
+            worker: None,
+            hung: Vec::new(),
+            tracks: HashMap::new(),
+        }
+    }
+
+    /// Calls that hang at the moment.
+    #[must_use]
+    pub fn hung_calls(&mut self) -> usize {
+        self.hung.retain(|thread| !thread.is_finished());
+        self.hung.len()
+    }
+
+    /// All active domains, and whether a call overran on the way.
+    fn domains(&mut self, budget: Duration) -> Result<(Vec<DomainRecord>, bool), SampleError> {
+        let began = Instant::now();
+        let mut overran = false;
+        loop {
+            let worker = self.take_worker()?;
+            match worker.call(budget.mul_f64(PATIENCE), Link::domains) {
+                Ok(answer) => {
+                    self.worker = Some(worker);
+                    return Ok((answer?, overran));
+                }
+                Err(NoAnswer::Died) => {
+                    return Err(SampleError::Unreachable("the call to libvirt crashed".into()));
+                }
+                Err(NoAnswer::Overrun) => self.hung.push(worker.abandon()),
+            }
+            overran = true;
+            if began.elapsed() > budget.mul_f64(LAST_ATTEMPT) {
+                return Err(SampleError::Overrun { hung: self.hung_calls() });
+            }
+        }
+    }
+
+    fn take_worker(&mut self) -> Result<Worker, SampleError> {
+        if let Some(worker) = self.worker.take() {
+            return Ok(worker);
+        }
+        let hung = self.hung_calls();
+        if hung >= MAX_HUNG {
+            return Err(SampleError::Overrun { hung });
+        }
+        Worker::start(self.uri.clone()).map_err(|error| SampleError::Unreachable(error.to_string()))
+    }
+
+    /// Brings the tracks in line with the domains that are there now.
+    fn follow(&mut self, records: &[DomainRecord], overran: bool, tick: Tick) {
+        let mut before = std::mem::take(&mut self.tracks);
+        self.tracks = records
+            .iter()
+            .map(|record| {
+                let track = before.remove(&record.uuid).filter(|track| track.domain_id == record.id);
+                let mut track = track.unwrap_or_else(|| Track::new(record.id));
+                track.observe(record, overran, tick.at);
+                (record.uuid, track)
+            })
+            .collect();
+    }
+
+    /// Reads definitions that are missing or old, until `until`.
+    fn read_definitions(&mut self, tick: Tick, until: Instant) {
+        let due = track::due_definitions(&self.tracks, tick);
+        for uuids in due.chunks(DEFINITIONS_A_CALL) {
+            let patience = until.saturating_duration_since(Instant::now());
+            let Some(worker) = self.worker.take().filter(|_| !patience.is_zero()) else { return };
+            let asked = uuids.to_vec();
+            match worker.call(patience, move |link| link.definitions(&asked)) {
+                Ok(definitions) => {
+                    self.worker = Some(worker);
+                    for (uuid, definition) in definitions {
+                        if let Some(track) = self.tracks.get_mut(&uuid) {
+                            track.define(definition, tick.at);
+                        }
+                    }
+                }
+                Err(NoAnswer::Overrun) => self.hung.push(worker.abandon()),
+                Err(NoAnswer::Died) => {}
+            }
+        }
+    }
+
+    fn machines(&mut self, records: Vec<DomainRecord>, memory: &HostMemory, tick: Tick) -> Vec<VmReading> {
+        // A host that swaps nothing out has swapped out nothing of any machine.
+        let swaps = memory.swap_used() != Some(0);
+        let wanted = |track: &Track| swaps || track.monitor == Monitor::Silent;
+        if let Some(processes) = &mut self.processes {
+            let unknown = self.tracks.iter().any(|(uuid, track)| wanted(track) && !processes.knows(uuid));
+            if unknown {
+                processes.search(tick.at);
+            }
+            processes.forget_all_but(|uuid| self.tracks.contains_key(uuid));
+        }
+        records
+            .into_iter()
+            .filter_map(|record| {
+                let track = self.tracks.get_mut(&record.uuid)?;
+                let process = self.processes.as_ref().filter(|_| wanted(track));
+                let process = process.and_then(|processes| processes.memory(&record.uuid));
+                let rss = record.rss.or(process.and_then(|process| process.rss));
+                let swap = if swaps { process.and_then(|process| process.swap) } else { Some(0) };
+                if rss.is_some() {
+                    track.rss_read_at = Some(tick.at);
+                }
+                let mut vm = VmReading {
+                    id: record.uuid,
+                    state: record.vm_state(),
+                    quality: crate::reading::Quality::Unknown,
+                    allocated: record.allocated,
+                    maximum: record.maximum,
+                    rss,
+                    swap,
+                    guest: record.guest,
+                    definition: track.definition,
+                    generation: track.generation(&self.boot, record.uuid),
+                    monitor: track.monitor,
+                    name: record.name,
+                };
+                vm.quality = quality::classify(&vm, track.rss_read_at, tick.interval, tick.at);
+                Some(vm)
+            })
+            .collect()
+    }
+}
+
+impl Hypervisor for LibvirtHypervisor {
+    fn sample(&mut self, tick: Tick) -> Result<Vec<HostReading>, SampleError> {
+        let began = Instant::now();
+        let (records, overran) = self.domains(tick.budget)?;
+        self.follow(&records, overran, tick);
+        self.read_definitions(tick, began + tick.budget);
+        let memory = self.memory.as_ref().map(HostMemoryReader::read).unwrap_or_default();
+        let vms = self.machines(records, &memory, tick);
+        Ok(vec![HostReading {
+            host: self.host.clone(),
+            read_at: tick.at,
+            interval: tick.interval,
+            memory,
+            vms,
+            traceparent: String::new(),
+        }])
+    }
+}
+
+impl From<LinkError> for SampleError {
+    fn from(error: LinkError) -> Self {
+        match error {
+            LinkError::Unreachable(cause) => Self::Unreachable(cause),
+            LinkError::Unusable(cause) => Self::Unusable(cause),
+        }
+    }
+}
+
+/// Whether a URI names the host that this process runs on: only then do its `/proc` figures belong to it.
+fn is_local(uri: &str) -> bool {
+    let Some((scheme, rest)) = uri.split_once("://") else { return true };
+    let transport = scheme.split_once('+').map_or("unix", |(_, transport)| transport);
+    transport == "unix" && rest.starts_with('/')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uri_with_another_host_is_not_local() {
+        for uri in ["qemu:///system", "qemu+unix:///system?socket=/run/x", "test:///default"] {
+            assert!(is_local(uri), "{uri}");
+        }
+        for uri in ["qemu+ssh://root@host/system", "qemu://host/system", "qemu+tcp:///system"] {
+            assert!(!is_local(uri), "{uri}");
+        }
+    }
+}
