@@ -1,0 +1,118 @@
+//! Broken trust: a VM whose forecasts fail far more often than was asked for, or whose promises break badly twice in
+//! a day, is not harvested for a while. Misses that the target allows have no consequence.
+
+use crate::domain::Seconds;
+
+/// The longest time that a VM is left alone.
+pub const LONGEST: Seconds = 6.0 * 3600.0;
+
+const DAY: Seconds = 86_400.0;
+
+/// What broke the trust.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// A miss while the rolling 24-hour violation rate is above twice the target.
+    ViolationRate,
+    /// A promise broken by more than its headroom for the second time within 24 hours.
+    BrokenPromise,
+}
+
+/// The state for one signal of one VM. A first cause costs one horizon without harvest; each cause after that time
+/// twice as long as the last, up to [`LONGEST`]; a day without a cause halves what the next one costs.
+#[derive(Clone, Debug, Default)]
+pub struct Backoff {
+    until: Seconds,
+    cause: Option<Cause>,
+    cost: Seconds,
+    quiet_since: Seconds,
+    bad_break: Option<Seconds>,
+}
+
+impl Backoff {
+    /// A cause at `at`. While a backoff runs it only puts off the forgetting.
+    pub fn trigger(&mut self, at: Seconds, cause: Cause, horizon: Seconds) {
+        self.forget(at, horizon);
+        self.quiet_since = at;
+        if at < self.until {
+            return;
+        }
+        self.cost = if self.cost > 0.0 { (2.0 * self.cost).min(LONGEST) } else { horizon.min(LONGEST) };
+        self.until = at + self.cost;
+        self.cause = Some(cause);
+    }
+
+    /// A promise was broken by more than its headroom.
+    pub fn promise_broken_badly(&mut self, at: Seconds, horizon: Seconds) {
+        if self.bad_break.is_some_and(|before| at - before <= DAY) {
+            self.trigger(at, Cause::BrokenPromise, horizon);
+        }
+        self.bad_break = Some(at);
+    }
+
+    /// The cause and the end of the backoff that runs at `at`.
+    #[must_use]
+    pub fn running(&self, at: Seconds) -> Option<(Cause, Seconds)> {
+        self.cause.filter(|_| at < self.until).map(|cause| (cause, self.until))
+    }
+
+    /// Halves the cost for every clean day.
+    fn forget(&mut self, at: Seconds, horizon: Seconds) {
+        while self.cost > 0.0 && at - self.quiet_since >= DAY {
+            self.quiet_since += DAY;
+            self.cost /= 2.0;
+            if self.cost < horizon {
+                self.cost = 0.0;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HORIZON: Seconds = 900.0;
+
+    fn ends(backoff: &Backoff, at: Seconds) -> Option<Seconds> {
+        backoff.running(at).map(|(_, until)| until - at)
+    }
+
+    #[test]
+    fn it_doubles_while_it_goes_on_to_six_hours() {
+        let (mut backoff, mut at, mut spans) = (Backoff::default(), 0.0, Vec::new());
+        for _ in 0..7 {
+            backoff.trigger(at, Cause::ViolationRate, HORIZON);
+            backoff.trigger(at + 1.0, Cause::ViolationRate, HORIZON);
+            let span = ends(&backoff, at).unwrap();
+            spans.push(span);
+            at += span;
+            assert_eq!(backoff.running(at), None);
+        }
+        assert_eq!(spans, [900.0, 1800.0, 3600.0, 7200.0, 14_400.0, 21_600.0, 21_600.0]);
+    }
+
+    #[test]
+    fn clean_days_halve_it() {
+        let mut backoff = Backoff::default();
+        for at in [0.0, 900.0, 2700.0] {
+            backoff.trigger(at, Cause::ViolationRate, HORIZON);
+        }
+        assert_eq!(ends(&backoff, 2700.0), Some(3600.0));
+        let later = 2700.0 + 2.0 * DAY;
+        backoff.trigger(later, Cause::ViolationRate, HORIZON);
+        assert_eq!(ends(&backoff, later), Some(1800.0));
+        let much_later = later + 9.0 * DAY;
+        backoff.trigger(much_later, Cause::ViolationRate, HORIZON);
+        assert_eq!(ends(&backoff, much_later), Some(900.0));
+    }
+
+    #[test]
+    fn one_bad_break_is_forgiven_and_a_second_in_a_day_is_not() {
+        let mut backoff = Backoff::default();
+        backoff.promise_broken_badly(0.0, HORIZON);
+        backoff.promise_broken_badly(1.5 * DAY, HORIZON);
+        assert_eq!(backoff.running(1.5 * DAY), None);
+        backoff.promise_broken_badly(2.0 * DAY, HORIZON);
+        assert_eq!(backoff.running(2.0 * DAY), Some((Cause::BrokenPromise, 2.0 * DAY + HORIZON)));
+    }
+}

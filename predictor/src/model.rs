@@ -1,0 +1,71 @@
+//! The seam between what learns a VM's usage and everything that keeps its promises: a [`Model`] sees samples, is
+//! told how its own forecasts fared once their horizon has passed, and says the bound for the next horizon. It never
+//! judges itself: [`crate::labels`] does.
+
+use crate::{
+    boundary::Fairness,
+    domain::{Seconds, Signal},
+    labels::Label,
+};
+
+pub mod peaks;
+pub mod ring;
+
+/// One new value of one signal of one VM. Times never go back within one model.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sample {
+    /// When it was taken.
+    pub at: Seconds,
+    /// The time between samples that is usual for this signal.
+    pub interval: Seconds,
+    /// Usage, at most `allocated`.
+    pub bytes: u64,
+    /// What the VM holds, above zero.
+    pub allocated: u64,
+}
+
+/// What is asked of a forecast.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Terms {
+    /// How far it looks ahead.
+    pub horizon: Seconds,
+    /// Share of raw forecasts that may be exceeded, above 0 and below 1.
+    pub target: f64,
+    /// Over whom that share is kept.
+    pub fairness: Fairness,
+}
+
+/// An upper bound for the peak of a signal over (made, made + horizon].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Forecast {
+    /// The time of the sample that it rests on.
+    pub made_at: Seconds,
+    /// How far it looks ahead.
+    pub horizon: Seconds,
+    /// The bound before any guard, at most the allocation.
+    pub predicted_bytes: u64,
+}
+
+/// A model of one signal of one VM. Deterministic, bounded, O(1) a sample.
+pub trait Model {
+    /// Name and version as violations record it.
+    fn version(&self) -> &'static str;
+
+    /// Takes the next sample.
+    fn observe(&mut self, sample: &Sample);
+
+    /// Takes how an earlier forecast fared. Called before `observe` of the sample that completed the horizon.
+    fn learn(&mut self, label: &Label, terms: &Terms);
+
+    /// The bound as of the latest sample; `None` before the first.
+    fn forecast(&self, terms: &Terms) -> Option<Forecast>;
+
+    /// Forgets the VM's levels after a restart; what was learnt about how to be careful may stay.
+    fn reset(&mut self);
+}
+
+/// The model that is in use for a signal.
+#[must_use]
+pub fn current(_signal: Signal) -> peaks::Peaks {
+    peaks::Peaks::default()
+}
