@@ -1,0 +1,5 @@
+//! The mesh under test, in one piece and on real guests.
+
+pub mod real_host;
+pub mod tools;
+pub mod wait;
