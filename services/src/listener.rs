@@ -21,7 +21,6 @@ pub struct BindError {
     address: SocketAddr,
     cause: String,
     cure: String,
-    source: std::io::Error,
 }
 
 /// Binds `address`; `flag` is the setting that it came from, named in the error.
@@ -48,7 +47,7 @@ pub async fn bind(flag: &str, address: SocketAddr) -> Result<Bound, BindError> {
             }
             _ => (source.to_string(), format!("check {flag}")),
         };
-        BindError { address, cause, cure, source }
+        BindError { address, cause, cure }
     })
 }
 

@@ -74,11 +74,23 @@ where
     Ok(drained?)
 }
 
+/// The error and its causes; a cause that the text before it tells already is left out.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(|cause| cause.to_string().replace('\n', " ")) {
+        if !line.contains(&cause) {
+            line.push_str(if line.is_empty() { "" } else { ": " });
+            line.push_str(&cause);
+        }
+    }
+    line
+}
+
 /// Tells the error in one line and picks the exit code.
 fn fail(service: &Service, error: &anyhow::Error) -> ExitCode {
     #[expect(clippy::print_stderr, reason = "the last words must come through whatever the log filter is")]
     {
-        eprintln!("{}: {}", service.name, format!("{error:#}").replace('\n', " "));
+        eprintln!("{}: {}", service.name, one_line(error));
     }
     if error.chain().any(<dyn std::error::Error>::is::<SettingsError>) {
         ExitCode::from(EXIT_BAD_SETTINGS)

@@ -23,6 +23,9 @@ mod suggestion;
 /// Exit code for bad settings: a TOML key, an environment variable or a refused combination.
 pub const EXIT_BAD_SETTINGS: u8 = 64;
 
+/// Where `--help` lists what every process has.
+const HEADING: &str = "Process";
+
 /// The settings of one process.
 pub trait Settings: clap::Parser {
     /// The part that all processes share.
@@ -52,50 +55,49 @@ pub enum LogFormat {
 /// A service gives its own default of the admin address with
 /// `#[command(mut_arg("admin_listen", |arg| arg.default_value("127.0.0.1:9401")))]` on its struct.
 #[derive(Debug, Clone, clap::Args)]
-#[command(next_help_heading = "Process")]
 pub struct Common {
     /// TOML file with settings; its keys are the flags' names in `snake_case`
-    #[arg(long, value_name = "FILE", env = "MEMHARVEST_CONFIG")]
+    #[arg(long, help_heading = HEADING, value_name = "FILE", env = "MEMHARVEST_CONFIG")]
     pub config: Option<PathBuf>,
 
     /// Check the settings and exit
-    #[arg(long)]
+    #[arg(long, help_heading = HEADING)]
     pub check: bool,
 
     /// Address of the admin server: /livez, /readyz, /metrics
-    #[arg(long, value_name = "ADDR:PORT", env = "MEMHARVEST_ADMIN_LISTEN", default_value = "127.0.0.1:9400")]
+    #[arg(long, help_heading = HEADING, value_name = "ADDR:PORT", env = "MEMHARVEST_ADMIN_LISTEN", default_value = "127.0.0.1:9400")]
     pub admin_listen: SocketAddr,
 
     /// Address that other processes are told to reach this one at [default: the bound address]
-    #[arg(long, value_name = "HOST:PORT", env = "MEMHARVEST_ADVERTISE", value_parser = host_and_port)]
+    #[arg(long, help_heading = HEADING, value_name = "HOST:PORT", env = "MEMHARVEST_ADVERTISE", value_parser = host_and_port)]
     pub advertise: Option<String>,
 
     /// Serve on addresses other than loopback without TLS and authentication
-    #[arg(long, env = "MEMHARVEST_INSECURE")]
+    #[arg(long, help_heading = HEADING, env = "MEMHARVEST_INSECURE")]
     pub insecure: bool,
 
-    /// Form of the log lines on stderr
-    #[arg(long, value_enum, env = "MEMHARVEST_LOG_FORMAT", default_value = "human")]
+    /// Form of the log lines on stderr: human or json
+    #[arg(long, help_heading = HEADING, value_enum, hide_possible_values = true, env = "MEMHARVEST_LOG_FORMAT", default_value = "human")]
     pub log_format: LogFormat,
 
     /// What to log: a level, or directives such as `info,memharvest_registry=debug`
-    #[arg(long, value_name = "DIRECTIVES", env = "MEMHARVEST_LOG_FILTER", default_value = "info")]
+    #[arg(long, help_heading = HEADING, value_name = "DIRECTIVES", env = "MEMHARVEST_LOG_FILTER", default_value = "info")]
     pub log_filter: String,
 
-    /// OTLP/gRPC endpoint that traces are sent to, such as <http://127.0.0.1:4317> [default: no traces]
-    #[arg(long, value_name = "URL", env = "MEMHARVEST_OTLP_ENDPOINT")]
+    /// OTLP/gRPC endpoint that traces are sent to, such as `http://127.0.0.1:4317` [default: no traces]
+    #[arg(long, help_heading = HEADING, value_name = "URL", env = "MEMHARVEST_OTLP_ENDPOINT")]
     pub otlp_endpoint: Option<String>,
 
     /// How long work in hand may go on after a request to stop
-    #[arg(long, value_name = "DURATION", env = "MEMHARVEST_DRAIN_DEADLINE", default_value = "10s", value_parser = duration)]
+    #[arg(long, help_heading = HEADING, value_name = "DURATION", env = "MEMHARVEST_DRAIN_DEADLINE", default_value = "10s", value_parser = duration)]
     pub drain_deadline: Duration,
 
     /// Wall time at which the mesh clock and the wall clock agree (RFC 3339)
-    #[arg(long, value_name = "TIME", env = "MEMHARVEST_CLOCK_ORIGIN")]
+    #[arg(long, help_heading = HEADING, value_name = "TIME", env = "MEMHARVEST_CLOCK_ORIGIN")]
     pub clock_origin: Option<Timestamp>,
 
     /// Mesh seconds in one wall second
-    #[arg(long, value_name = "FACTOR", env = "MEMHARVEST_CLOCK_FACTOR", default_value = "1")]
+    #[arg(long, help_heading = HEADING, value_name = "FACTOR", env = "MEMHARVEST_CLOCK_FACTOR", default_value = "1")]
     pub clock_factor: f64,
 
     /// End when stdin reaches its end: the parent holds the other end of the pipe
