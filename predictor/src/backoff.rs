@@ -1,7 +1,12 @@
 //! Broken trust: a VM whose forecasts fail far more often than was asked for, or whose promises break badly twice in
 //! a day, is not harvested for a while. Misses that the target allows have no consequence.
 
-use crate::domain::Seconds;
+use std::collections::VecDeque;
+
+use crate::{
+    domain::{Seconds, real},
+    model::Terms,
+};
 
 /// The longest time that a VM is left alone.
 pub const LONGEST: Seconds = 6.0 * 3600.0;
@@ -13,9 +18,12 @@ const DAY: Seconds = 86_400.0;
 pub enum Cause {
     /// A miss while the rolling 24-hour violation rate is above twice the target.
     ViolationRate,
-    /// A promise broken by more than its headroom for the second time within 24 hours.
+    /// Promises broken by more than their headroom again within 24 hours.
     BrokenPromise,
 }
+
+/// Bad breaks that are remembered.
+const REMEMBERED: usize = 64;
 
 /// The state for one signal of one VM. A first cause costs one horizon without harvest; each cause after that time
 /// twice as long as the last, up to [`LONGEST`]; a day without a cause halves what the next one costs.
@@ -25,7 +33,7 @@ pub struct Backoff {
     cause: Option<Cause>,
     cost: Seconds,
     quiet_since: Seconds,
-    bad_break: Option<Seconds>,
+    bad_breaks: VecDeque<Seconds>,
 }
 
 impl Backoff {
@@ -41,12 +49,22 @@ impl Backoff {
         self.cause = Some(cause);
     }
 
-    /// A promise was broken by more than its headroom.
-    pub fn promise_broken_badly(&mut self, at: Seconds, horizon: Seconds) {
-        if self.bad_break.is_some_and(|before| at - before <= DAY) {
-            self.trigger(at, Cause::BrokenPromise, horizon);
+    /// A promise was broken by more than its headroom. The second within 24 hours is a cause, unless the target itself
+    /// allows for more: only what is beyond twice the misses that the target allows in a day breaks trust (at 1 % and
+    /// 15 minutes that is the second, at 5 % the tenth).
+    pub fn promise_broken_badly(&mut self, at: Seconds, terms: &Terms) {
+        while self.bad_breaks.front().is_some_and(|before| at - before > DAY) {
+            self.bad_breaks.pop_front();
         }
-        self.bad_break = Some(at);
+        if self.bad_breaks.len() == REMEMBERED {
+            self.bad_breaks.pop_front();
+        }
+        self.bad_breaks.push_back(at);
+        let broken = real(self.bad_breaks.len() as u64);
+        let allowed = 2.0 * terms.target * DAY / terms.horizon;
+        if broken > allowed.clamp(1.0, real(REMEMBERED as u64 - 1)) {
+            self.trigger(at, Cause::BrokenPromise, terms.horizon);
+        }
     }
 
     /// The cause and the end of the backoff that runs at `at`.
@@ -108,11 +126,15 @@ mod tests {
 
     #[test]
     fn one_bad_break_is_forgiven_and_a_second_in_a_day_is_not() {
+        let terms = |target| Terms { horizon: HORIZON, target, fairness: crate::boundary::Fairness::PerVm };
         let mut backoff = Backoff::default();
-        backoff.promise_broken_badly(0.0, HORIZON);
-        backoff.promise_broken_badly(1.5 * DAY, HORIZON);
+        backoff.promise_broken_badly(0.0, &terms(0.01));
+        backoff.promise_broken_badly(1.5 * DAY, &terms(0.01));
         assert_eq!(backoff.running(1.5 * DAY), None);
-        backoff.promise_broken_badly(2.0 * DAY, HORIZON);
+        let mut lenient = backoff.clone();
+        lenient.promise_broken_badly(2.0 * DAY, &terms(0.05));
+        assert_eq!(lenient.running(2.0 * DAY), None, "a target of 5 % allows for it");
+        backoff.promise_broken_badly(2.0 * DAY, &terms(0.01));
         assert_eq!(backoff.running(2.0 * DAY), Some((Cause::BrokenPromise, 2.0 * DAY + HORIZON)));
     }
 }

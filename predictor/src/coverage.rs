@@ -108,7 +108,7 @@ impl Coverage {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the remainder is in 0..24")]
+#[expect(clippy::cast_possible_truncation, reason = "the remainder is in 0..24")]
 const fn index(hour: i64) -> usize {
     hour.rem_euclid(24) as usize
 }

@@ -300,7 +300,7 @@ impl Waterfall {
     #[must_use]
     pub fn warm_at(&self) -> Option<Seconds> {
         let wait = self.inputs.history.wait;
-        (wait > 0.0).then(|| self.inputs.at + wait)
+        (wait > 0.0).then_some(self.inputs.at + wait)
     }
 
     /// Why a step takes what it takes, in one sentence; empty where it takes nothing.

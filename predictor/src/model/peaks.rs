@@ -147,3 +147,6 @@ impl Model for Peaks {
         *self = Self { climbed: self.climbed.max(START), ..Self::default() };
     }
 }
+
+#[cfg(test)]
+mod tests;

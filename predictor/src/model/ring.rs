@@ -64,7 +64,7 @@ impl<const N: usize> MaxRing<N> {
         N as i64
     }
 
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the remainder is in 0..N")]
+    #[expect(clippy::cast_possible_truncation, reason = "the remainder is in 0..N")]
     const fn index(bucket: i64) -> usize {
         bucket.rem_euclid(Self::count()) as usize
     }

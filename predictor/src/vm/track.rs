@@ -270,7 +270,7 @@ impl<M: Model> Track<M> {
             && self.promise_told != Some(broken.opened_at)
         {
             self.promise_told = Some(broken.opened_at);
-            self.backoff.promise_broken_badly(moment.at, terms.horizon);
+            self.backoff.promise_broken_badly(moment.at, &terms);
         }
     }
 
