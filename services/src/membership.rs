@@ -25,24 +25,22 @@ pub async fn keep(
     stop: Stop,
 ) {
     let mut client = AgentServiceClient::new(registry);
-    let mut pauses =
-        Backoff::new(Duration::from_millis(250), DEFAULT_INTERVAL, rand::make_rng::<StdRng>());
+    let mut pauses = Backoff::new(Duration::from_millis(250), DEFAULT_INTERVAL, rand::make_rng::<StdRng>());
     let mut interval = None;
     let mut heard = true;
     loop {
         let beat = async {
-            match interval {
-                None => register(&mut client, &registration).await,
-                Some(_) => {
-                    let request = HeartbeatRequest {
-                        agent_id: registration.agent_id.clone(),
-                        instance_id: registration.instance_id.clone(),
-                        findings: findings(),
-                    };
-                    let answer = client.heartbeat(request).await?.into_inner();
-                    answered(&answer);
-                    Ok(spacing(answer.heartbeat_interval.as_ref()))
-                }
+            if interval.is_none() {
+                register(&mut client, &registration).await
+            } else {
+                let request = HeartbeatRequest {
+                    agent_id: registration.agent_id.clone(),
+                    instance_id: registration.instance_id.clone(),
+                    findings: findings(),
+                };
+                let answer = client.heartbeat(request).await?.into_inner();
+                answered(&answer);
+                Ok(spacing(answer.heartbeat_interval.as_ref()))
             }
         };
         let outcome = tokio::select! { outcome = beat => outcome, () = stop.requested() => return };

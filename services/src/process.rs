@@ -1,11 +1,15 @@
 //! A process from its settings to its exit code.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crate::Service;
 use crate::settings::{self, EXIT_BAD_SETTINGS, LoadError, Settings, SettingsError};
 use crate::shutdown::Stop;
 use crate::telemetry;
+
+/// What a process may take beyond its drain deadline.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Runs a service: settings, logs and traces, signals, `run`, drain. `run` ends when the stop that it is given is
 /// requested, or earlier when its work is done. Exit codes: 0 fine, 2 usage, 64 bad settings (also a
@@ -58,20 +62,26 @@ where
         stop.when_stdin_ends()?;
     }
     tracing::info!(version = service.version, "{} starts", service.name);
+    let deadline = common.drain_deadline;
+    let work = async {
+        let outcome = run(settings, stop.clone()).await;
+        let drained = stop.drain(deadline).await;
+        outcome?;
+        stop.check_panics()?;
+        Ok(drained?)
+    };
+    // A moment more than the parts have themselves, which tell better what they were waiting for.
     let overdue = async {
         stop.requested().await;
-        tokio::time::sleep(common.drain_deadline).await;
+        tokio::time::sleep(deadline + GRACE).await;
     };
     let outcome = tokio::select! {
-        outcome = run(settings, stop.clone()) => outcome,
-        () = overdue => Err(anyhow::anyhow!("not stopped within --drain-deadline of {:?}", common.drain_deadline)),
+        outcome = work => outcome,
+        () = overdue => Err(anyhow::anyhow!("not stopped within --drain-deadline of {deadline:?}")),
     };
-    let drained = stop.drain(common.drain_deadline).await;
     tracing::info!("{} ends", service.name);
     telemetry.shutdown();
-    outcome?;
-    stop.check_panics()?;
-    Ok(drained?)
+    outcome
 }
 
 /// The error and its causes; a cause that the text before it tells already is left out.

@@ -142,6 +142,15 @@ impl Common {
         self.advertise.clone().unwrap_or_else(|| bound.to_string())
     }
 
+    /// What others are told of the admin server: the host of `--advertise`, or the address that was bound.
+    #[must_use]
+    pub fn advertised_admin(&self, bound: SocketAddr) -> String {
+        match self.advertise.as_deref().and_then(|advertised| advertised.rsplit_once(':')) {
+            Some((host, _)) => format!("{host}:{}", bound.port()),
+            None => bound.to_string(),
+        }
+    }
+
     fn validate(&self) -> Result<(), SettingsError> {
         self.mesh_clock()?;
         crate::telemetry::check(self)
