@@ -1,7 +1,7 @@
 //! Trace files, their replay, and the seeded generator of guests. Pure: no libvirt, no clock, no global randomness; time is
 //! passed in.
 //!
-//! - [`trace_file`] reads the CSV, row by row; [`write`] writes it.
+//! - [`trace_file`] reads the CSV, row by row; [`mod@write`] writes it.
 //! - [`trace`] holds a whole file, sorted by time; [`replay`] shows it as hosts with guests.
 //! - [`generator`] invents hosts with guests out of a seed.
 //! - [`sample`] is what replay and generator have in common: the state of hosts and guests at one moment.

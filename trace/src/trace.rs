@@ -86,13 +86,14 @@ impl Trace {
     /// A trace of rows that come from elsewhere than a file; `source` stands for it in messages, and a row's number for its line.
     ///
     /// # Errors
-    /// When there is no row, or a VM has two readings at one time.
+    /// When there is no row, a row is such that no file could hold it, or a VM has two readings at one time.
     pub fn from_rows(
         source: &str,
         given: impl IntoIterator<Item = TraceRow>,
     ) -> Result<Self, TraceFileError> {
         let mut rows = Rows::default();
         for (row, number) in given.into_iter().zip(1..) {
+            row.check().map_err(|problem| TraceFileError::new(source, Some(number), problem))?;
             rows.push(row, number);
         }
         rows.finish().map_err(|(line, problem)| TraceFileError::new(source, line, problem))

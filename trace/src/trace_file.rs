@@ -47,6 +47,13 @@ pub struct TraceRow {
     pub rss_bytes: Option<u64>,
 }
 
+impl TraceRow {
+    /// Whether a trace file may hold this row: its time and its byte counts are within bounds.
+    pub(crate) fn check(&self) -> Result<(), TraceProblem> {
+        columns::check(self)
+    }
+}
+
 /// A trace file being read: an iterator over its rows, in the file's order.
 ///
 /// The first error is the last item. What takes all rows to see (a reading given twice) is found by

@@ -147,6 +147,24 @@ fn a_file_that_is_not_there_says_so() {
 }
 
 #[test]
+fn rows_from_elsewhere_are_held_to_the_same() {
+    let fine = row("a", 0.0, Some(1), None);
+    assert_eq!(Trace::from_rows("here", [fine.clone(), row("a", 5.0, None, None)]).unwrap().len(), 2);
+    let cases = [
+        (row("a", f64::NAN, None, None), "here: line 2: t_seconds is \"NaN\""),
+        (row("a", -1.0, None, None), "here: line 2: t_seconds is \"-1\""),
+        (row("a", 1.0, Some(u64::MAX), None), "here: line 2: used_bytes is"),
+        (TraceRow { allocated_bytes: 0, ..fine.clone() }, "here: line 2: allocated_bytes is \"0\""),
+        (fine.clone(), "here: line 2: vm_id \"a\" has a second reading at t_seconds 0"),
+    ];
+    for (wrong, message) in cases {
+        let told = Trace::from_rows("here", [fine.clone(), wrong]).err().unwrap().to_string();
+        assert!(told.starts_with(message), "{told}");
+    }
+    assert!(Trace::from_rows("here", []).err().unwrap().to_string().contains("no rows"));
+}
+
+#[test]
 fn a_uuid_that_does_not_follow_from_the_name_is_written_itself() {
     let mut given = row("web", 0.0, None, None);
     given.vm = vm_uuid("other");

@@ -66,10 +66,10 @@ impl Stairs {
 
     pub(super) fn height(self, uptime: f64) -> f64 {
         let place = (1.0 + uptime / self.scale).ln() / Self::SPREAD.ln();
-        let whole = place.floor();
-        let threshold = self.dice.between(1000 + count(place) as u64, 0.2, 0.8);
-        let steps = whole + f64::from(u8::from(place - whole >= threshold));
-        1.0 - Self::LEFT.powf(steps)
+        let whole = i32::try_from(count(place)).unwrap_or(i32::MAX - 1);
+        let threshold = self.dice.between(1000 + u64::from(whole.unsigned_abs()), 0.2, 0.8);
+        let steps = whole + i32::from(place - f64::from(whole) >= threshold);
+        1.0 - Self::LEFT.powi(steps)
     }
 }
 

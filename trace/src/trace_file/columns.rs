@@ -2,6 +2,7 @@
 
 use csv::ByteRecord;
 
+use super::TraceRow;
 use super::error::{TraceProblem, shortened};
 
 /// Column names, the first of each being the one that messages use.
@@ -118,6 +119,25 @@ impl<'r> Cells<'r> {
     pub(super) fn rss_bytes(&self) -> Result<Option<u64>, TraceProblem> {
         optional(RSS[0], self.rss)
     }
+}
+
+/// What a cell may not say, a row from elsewhere may not say either.
+pub(super) fn check(row: &TraceRow) -> Result<(), TraceProblem> {
+    let wrong = |names: &[&'static str], value: String, needed| {
+        Err(TraceProblem::value(names[0], value.as_bytes(), needed))
+    };
+    if !(0.0..=LATEST_SECONDS).contains(&row.t_seconds) {
+        return wrong(T_SECONDS, row.t_seconds.to_string(), NEED_SECONDS);
+    }
+    if !(1..=MOST_BYTES).contains(&row.allocated_bytes) {
+        return wrong(ALLOCATED, row.allocated_bytes.to_string(), NEED_ALLOCATED);
+    }
+    for (names, bytes) in [(USED, row.used_bytes), (RSS, row.rss_bytes)] {
+        if let Some(bytes) = bytes.filter(|bytes| *bytes > MOST_BYTES) {
+            return wrong(names, bytes.to_string(), NEED_BYTES);
+        }
+    }
+    Ok(())
 }
 
 fn optional(column: &'static str, cell: &[u8]) -> Result<Option<u64>, TraceProblem> {
