@@ -1,0 +1,51 @@
+//! Every setting of the predictor.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use memharvest_services::settings::{Common, Settings as ServiceSettings, SettingsError, duration};
+
+/// Forecasts what virtual machines will use, says what can be harvested, and answers for both.
+#[derive(Clone, Debug, Parser)]
+#[command(mut_arg("admin_listen", |arg| arg.default_value("127.0.0.1:9402")))]
+pub struct Settings {
+    /// Address of the gRPC server
+    #[arg(long, env = "MEMHARVEST_LISTEN", value_name = "ADDR:PORT", default_value = "127.0.0.1:7402")]
+    pub listen: SocketAddr,
+
+    /// The registry that keeps what must last
+    #[arg(long, env = "MEMHARVEST_REGISTRY", value_name = "URL", default_value = "http://127.0.0.1:7401")]
+    pub registry: String,
+
+    /// Folder of the state file: records that the registry has not acknowledged, boundaries as last heard
+    #[arg(long, env = "MEMHARVEST_DATA_DIR", value_name = "DIR", default_value = ".")]
+    pub data_dir: PathBuf,
+
+    /// Largest size of the records that wait for the registry, in MiB; beyond it the oldest roll-ups are dropped
+    #[arg(long, env = "MEMHARVEST_OUTBOX_LIMIT_MIB", value_name = "MIB", default_value_t = 1024)]
+    pub outbox_limit_mib: u64,
+
+    /// Identity of this predictor; default: the host's name
+    #[arg(long, env = "MEMHARVEST_PREDICTOR_ID", value_name = "ID")]
+    pub predictor_id: Option<String>,
+
+    /// History that a machine needs before anything is harvested from it; all of it at twelve times that
+    #[arg(long, env = "MEMHARVEST_COLD_START", value_name = "DURATION", default_value = "2h", value_parser = duration)]
+    pub cold_start: Duration,
+
+    /// What every process of the mesh has
+    #[command(flatten)]
+    pub common: Common,
+}
+
+impl ServiceSettings for Settings {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn validate(&self) -> Result<(), SettingsError> {
+        self.common.check_listener("--listen", self.listen)
+    }
+}
