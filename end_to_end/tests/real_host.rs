@@ -49,7 +49,7 @@ async fn guests_live_move_stop_and_leave_nothing() {
     wait_for(SOON, "the pages to come back", async || {
         let now = moving.memory_stats().await?;
         ensure!(
-            now["usable"] > full["usable"] + 250 * 1024 && now["rss"] + 150 * 1024 < full["rss"],
+            now["usable"] > full["usable"] + 250 * 1024 && now["rss"] + 100 * 1024 < full["rss"],
             "{now:?}"
         );
         Ok(())

@@ -92,7 +92,7 @@ impl GuestBuilder {
 
     fn xml(&self) -> anyhow::Result<String> {
         let Self { name, uuid, memory_mib, .. } = self;
-        let emulator = tools::host_root()?.canonicalize()?.join("usr/bin/qemu-system-x86_64");
+        let emulator = tools::host_root()?.canonicalize()?.join("qemu");
         let kernel = tools::guest_file("vmlinuz")?.canonicalize()?;
         let initramfs = tools::guest_file("initramfs.gz")?.canonicalize()?;
         let folder = self.folder.display();

@@ -21,12 +21,18 @@ system_daemon() {
     for folder in run var/lib var/log var/cache etc; do
         mkdir -p "$DIR/$folder/libvirt" "/$folder/libvirt"
     done
+    # libvirtd insists on the account that its package creates; where that is not installed, root stands in.
+    cat /etc/passwd <(printf 'libvirt-qemu:x:0:0::/:/bin/false\n') >"$DIR/etc/passwd"
+    cat /etc/group <(printf '%s:x:0:\n' kvm libvirt-qemu) >"$DIR/etc/group"
     # QEMU runs as root too: the folder is root's alone.
     { cat "$DIR/qemu.conf" && printf 'user = "+0"\ngroup = "+0"\n'; } >"$DIR/etc/libvirt/qemu.conf"
     exec unshare --mount --propagation private bash -c '
         set -e
         for folder in run var/lib var/log var/cache etc; do
             mount --bind "$DIR/$folder/libvirt" "/$folder/libvirt"
+        done
+        for file in passwd group; do
+            mount --bind "$DIR/etc/$file" "/etc/$file"
         done
         if [[ -d /run/dbus ]]; then mount -t tmpfs none /run/dbus; fi
         if mountpoint -q /sys/fs/cgroup; then umount --recursive --lazy /sys/fs/cgroup; fi
@@ -56,12 +62,12 @@ start() {
     done
 }
 
-# Processes of the unpacked programs that name our folder: those that this host started, and no others.
+# Processes of the unpacked programs whose arguments name our folder: those that this host started, and no others.
 ours() {
-    local process
-    for process in $(grep -lsF -f <(printf '%s/' "$DIR") /proc/[0-9]*/cmdline); do
-        process=${process%/cmdline}
-        [[ $(readlink "$process/exe") == "$HOST"/* ]] && echo "${process#/proc/}"
+    local file program
+    for file in $(grep -lsF -f <(printf '%s/' "$DIR") /proc/[0-9]*/cmdline); do
+        IFS= read -r -d '' program 2>/dev/null <"$file"
+        [[ $program == "$HOST"/* ]] && tr -dc '0-9\n' <<<"$file"
     done
 }
 
