@@ -2,11 +2,7 @@
 //! told how its own forecasts fared once their horizon has passed, and says the bound for the next horizon. It never
 //! judges itself: [`crate::labels`] does.
 
-use crate::{
-    boundary::Fairness,
-    domain::{Seconds, Signal},
-    labels::Label,
-};
+use crate::{boundary::Fairness, domain::Seconds, labels::Label};
 
 pub mod peaks;
 pub mod ring;
@@ -64,8 +60,5 @@ pub trait Model {
     fn reset(&mut self);
 }
 
-/// The model that is in use for a signal.
-#[must_use]
-pub fn current(_signal: Signal) -> peaks::Peaks {
-    peaks::Peaks::default()
-}
+/// The model that is in use.
+pub type Current = peaks::Peaks;

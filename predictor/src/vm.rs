@@ -7,7 +7,7 @@ use crate::{
     coverage::Judged,
     domain::{Quality, Reading, Refused, Seconds, Signal},
     guard::{Closed, VALID_INTERVALS, Waterfall},
-    model::{Forecast, Model, peaks::Peaks},
+    model::{Current, Forecast, Model},
     violation::{Change, Closing},
 };
 
@@ -81,7 +81,7 @@ impl Outcome {
 
 /// Everything that is remembered of one VM.
 #[derive(Clone, Debug)]
-pub struct VmState<M = Peaks> {
+pub struct VmState<M = Current> {
     rss: Track<M>,
     demand: Track<M>,
     latest: Option<Reading>,

@@ -35,6 +35,9 @@ const NOISE_WINDOW: Seconds = 6.0 * 3600.0;
 /// The smallest rise that is thought possible, as a share of the allocation.
 const LEAST_RISE: f64 = 0.003;
 
+/// The rise that is thought possible before anything was judged; it shrinks to [`LEAST_RISE`] over a judged day.
+const UNSEEN_RISE: f64 = 0.03;
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Peaks {
@@ -46,6 +49,7 @@ pub struct Peaks {
     rises_week: MaxRing<28>,
     noise: f64,
     climbed: f64,
+    judged: Seconds,
     latest: Option<Sample>,
 }
 
@@ -60,6 +64,7 @@ impl Default for Peaks {
             rises_week: MaxRing::over(7.0 * DAY),
             noise: 0.0,
             climbed: START,
+            judged: 0.0,
             latest: None,
         }
     }
@@ -68,7 +73,8 @@ impl Default for Peaks {
 impl Peaks {
     fn ladder(&self, sample: &Sample) -> [f64; RUNGS] {
         let now = real(sample.bytes);
-        let rise = self.noise.max(LEAST_RISE * real(sample.allocated));
+        let unseen = UNSEEN_RISE * (1.0 - self.judged / DAY).max(0.0);
+        let rise = self.noise.max(LEAST_RISE.max(unseen) * real(sample.allocated));
         let day_rise = self.rises_day.max().max(rise);
         let week_rise = self.rises_week.max().max(day_rise);
         let mut rungs = [
@@ -119,6 +125,7 @@ impl Model for Peaks {
         #[expect(clippy::cast_precision_loss, reason = "eight rungs")]
         let top = (RUNGS - 1) as f64 + BEYOND;
         self.climbed = (self.climbed + step * (missed - terms.target)).clamp(0.0, top);
+        self.judged += label.weight * terms.horizon;
         let rise = real(label.peak_bytes.saturating_sub(label.level_bytes));
         // `learn` comes right before `observe` of the sample that completed the label, so the rings may lag by one.
         let completed = label.made_at + terms.horizon;

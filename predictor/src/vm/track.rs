@@ -16,6 +16,9 @@ use crate::{
 /// History is not counted further than this.
 const LONGEST_HISTORY: Seconds = 7.0 * 86_400.0;
 
+/// Shorter gaps than this are no pause, however fast the sampling.
+const NO_PAUSE: Seconds = 60.0;
+
 /// A VM that used more than this share of a smaller allocation may have been held back by it.
 const HELD_BACK: f64 = 0.9;
 
@@ -155,6 +158,7 @@ impl<M: Model> Track<M> {
         let mut judged = Judged::default();
         let terms = moment.terms();
         if (terms.horizon - self.horizon).abs() > f64::EPSILON {
+            self.labels.void();
             self.forecasts.clear();
             self.promises.clear();
             self.horizon = terms.horizon;
@@ -278,7 +282,7 @@ impl<M: Model> Track<M> {
     fn note(&mut self, sample: &Sample, horizon: Seconds) {
         if let Some(before) = self.latest {
             let passed = sample.at - before.at;
-            if passed > VALID_INTERVALS * sample.interval {
+            if passed > (VALID_INTERVALS * sample.interval).max(NO_PAUSE) {
                 self.age = (self.age - passed).max(0.0);
                 self.readings = if self.age > 0.0 { self.readings } else { 0 };
                 self.slope = 0.0;
