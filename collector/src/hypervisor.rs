@@ -9,6 +9,9 @@ use jiff::Timestamp;
 use crate::reading::HostReading;
 
 pub mod libvirt;
+pub mod replay;
+pub mod simulated;
+mod traced;
 
 /// A source of readings.
 pub trait Hypervisor: Send {
@@ -17,6 +20,11 @@ pub trait Hypervisor: Send {
     /// # Errors
     /// When nothing could be sampled; the next tick tries again.
     fn sample(&mut self, tick: Tick) -> Result<Vec<HostReading>, SampleError>;
+
+    /// Calls that hang at the moment; none in a source that makes no calls.
+    fn hung_calls(&mut self) -> usize {
+        0
+    }
 }
 
 /// When and how long to sample.

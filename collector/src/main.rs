@@ -1,2 +1,12 @@
-//! memharvest-collector
-fn main() {}
+//! The collector's process; all of its work is in the library.
+
+use std::process::ExitCode;
+
+use memharvest_collector::settings::CollectorSettings;
+
+fn main() -> ExitCode {
+    memharvest_services::process::main::<CollectorSettings, _, _>(
+        memharvest_collector::SERVICE,
+        memharvest_collector::run,
+    )
+}

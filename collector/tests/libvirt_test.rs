@@ -37,13 +37,13 @@ fn file_of_domains(count: usize) -> (tempfile::TempDir, String) {
     let folder = tempfile::tempdir().unwrap();
     let mut xml = String::from("<node>\n");
     for number in 0..count {
-        write!(
+        writeln!(
             xml,
             "<domain type='test'><name>vm-{number}</name>\
              <uuid>00000000-0000-4000-8000-{number:012x}</uuid>\
              <memory unit='KiB'>2097152</memory><currentMemory unit='KiB'>1048576</currentMemory>\
              <os><type>hvm</type></os><devices><memballoon model='virtio'><stats period='10'/></memballoon></devices>\
-             </domain>\n"
+             </domain>"
         )
         .unwrap();
     }

@@ -79,13 +79,6 @@ impl LibvirtHypervisor {
         }
     }
 
-    /// Calls that hang at the moment.
-    #[must_use]
-    pub fn hung_calls(&mut self) -> usize {
-        self.hung.retain(|thread| !thread.is_finished());
-        self.hung.len()
-    }
-
     /// All active domains, and whether a call overran on the way.
     fn domains(&mut self, budget: Duration) -> Result<(Vec<DomainRecord>, bool), SampleError> {
         let began = Instant::now();
@@ -200,6 +193,11 @@ impl LibvirtHypervisor {
 }
 
 impl Hypervisor for LibvirtHypervisor {
+    fn hung_calls(&mut self) -> usize {
+        self.hung.retain(|thread| !thread.is_finished());
+        self.hung.len()
+    }
+
     fn sample(&mut self, tick: Tick) -> Result<Vec<HostReading>, SampleError> {
         let began = Instant::now();
         let (records, overran) = self.domains(tick.budget)?;

@@ -1,0 +1,134 @@
+//! Readings to the predictor, forecasts back: one stream, opened again whenever it ends.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
+use memharvest_proto::predictor::v1::predictor_service_client::PredictorServiceClient;
+use memharvest_proto::predictor::v1::{ObserveRequest, ObserveResponse};
+use memharvest_services::proto_time::from_proto;
+use memharvest_services::rpc_client::{Backoff, RpcChannel};
+use memharvest_services::rpc_server::MAX_MESSAGE_BYTES;
+use memharvest_services::shutdown::Stop;
+use rand::rngs::StdRng;
+use tonic::Status;
+
+use crate::collector_metrics::CollectorMetrics;
+use crate::forecasts::Forecasts;
+use crate::outbox::Outbox;
+
+/// Reports to one predictor.
+#[derive(Debug)]
+pub struct Reporter {
+    /// The predictor.
+    pub predictor: RpcChannel,
+    /// Readings to send.
+    pub outbox: Outbox,
+    /// Where answers are kept.
+    pub forecasts: Forecasts,
+    /// Counters.
+    pub metrics: CollectorMetrics,
+}
+
+impl Reporter {
+    /// Reports until told to stop.
+    pub async fn run(self, rng: StdRng, stop: Stop) {
+        let mut pauses = Backoff::new(Duration::from_millis(250), Duration::from_secs(10), rng);
+        let mut refusals = Refusals::default();
+        let mut told = false;
+        loop {
+            let outcome = tokio::select! {
+                outcome = self.stream(&mut refusals, &mut pauses, &mut told) => outcome,
+                () = stop.requested() => return,
+            };
+            self.metrics.predictor_up(false);
+            self.outbox.rewind();
+            if !std::mem::replace(&mut told, true) {
+                let (code, message) = (outcome.code(), outcome.message());
+                tracing::warn!(?code, message, "no stream to the predictor, readings are kept: {message}");
+            }
+            let pause = pauses.next().unwrap_or(Duration::from_secs(10));
+            tokio::select! { () = tokio::time::sleep(pause) => {} () = stop.requested() => return }
+        }
+    }
+
+    /// One stream, until it ends.
+    async fn stream(&self, refusals: &mut Refusals, pauses: &mut Backoff<StdRng>, told: &mut bool) -> Status {
+        let mut client =
+            PredictorServiceClient::new(self.predictor.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let mut answers = match client.observe(Requests::out_of(self.outbox.clone())).await {
+            Ok(answers) => answers.into_inner(),
+            Err(status) => return status,
+        };
+        loop {
+            match answers.message().await {
+                Ok(Some(answer)) => {
+                    if std::mem::take(told) {
+                        tracing::info!("the predictor answers again");
+                    }
+                    pauses.reset();
+                    self.metrics.predictor_up(true);
+                    self.take_in(answer, refusals);
+                }
+                Ok(None) => return Status::unavailable("the predictor ended the stream"),
+                Err(status) => return status,
+            }
+        }
+    }
+
+    fn take_in(&self, answer: ObserveResponse, refusals: &mut Refusals) {
+        if let Some(read_at) = answer.read_at.as_ref().and_then(|at| from_proto(at).ok()) {
+            self.outbox.answered(&answer.host_id, read_at);
+        }
+        if !answer.refused_reason.is_empty() {
+            self.metrics.refused();
+        }
+        refusals.note(&answer);
+        if let Some(update) = answer.update {
+            self.forecasts.put(update);
+        }
+    }
+}
+
+/// Readings as they are there to be sent. A type of its own, since the compiler cannot prove of a bare boxed stream that a
+/// call which holds it may move between threads.
+struct Requests(BoxStream<'static, ObserveRequest>);
+
+impl Requests {
+    fn out_of(outbox: Outbox) -> Self {
+        let next = |outbox: Outbox| async move {
+            let reading = outbox.next().await;
+            Some((ObserveRequest { reading: Some(reading.as_ref().into()) }, outbox))
+        };
+        Self(futures::stream::unfold(outbox, next).boxed())
+    }
+}
+
+impl Stream for Requests {
+    type Item = ObserveRequest;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<ObserveRequest>> {
+        self.0.as_mut().poll_next(context)
+    }
+}
+
+/// Says once why readings are refused, until another reason comes up.
+#[derive(Debug, Default)]
+struct Refusals(String);
+
+impl Refusals {
+    fn note(&mut self, answer: &ObserveResponse) {
+        let reason = &answer.refused_reason;
+        if !reason.is_empty() && *reason != self.0 {
+            tracing::warn!(
+                host = answer.host_id,
+                reason,
+                "the predictor passes over readings of {}",
+                answer.host_id
+            );
+        }
+        reason.clone_into(&mut self.0);
+    }
+}
