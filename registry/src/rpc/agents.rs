@@ -1,0 +1,252 @@
+//! `AgentService`: who is there.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use memharvest_proto::registry::v1::agent_service_server::AgentService;
+use memharvest_proto::registry::v1::{
+    Agent, AgentKind, AgentState, DecommissionAgentRequest, DecommissionAgentResponse, GetAgentRequest,
+    GetAgentResponse, HeartbeatRequest, HeartbeatResponse, ListAgentsRequest, ListAgentsResponse,
+    RegisterAgentRequest, RegisterAgentResponse, UpdateAgentRequest, UpdateAgentResponse,
+};
+use memharvest_services::proto_time::duration_to_proto;
+use memharvest_services::rpc_error::ErrorCode;
+use tonic::{Request, Response, Status};
+
+use super::now_ns;
+use crate::check::{Check, MAX_TEXT};
+use crate::page::Page;
+use crate::presence::{Heartbeat, Presence};
+use crate::store::{Store, StoreError, StoredAgent};
+use crate::time::duration_from_ns;
+
+/// Most findings that one heartbeat may carry.
+const MAX_FINDINGS: usize = 10_000;
+
+/// Most words for what an agent can do.
+const MAX_CAPABILITIES: usize = 64;
+
+/// Sampling intervals that make sense, in seconds: at least one, at most an hour. Shorter ones are for replays.
+const LONGEST_INTERVAL_S: i64 = 3600;
+
+/// Serves agents from a store and from what is heard.
+#[derive(Debug)]
+pub struct AgentRpc<S> {
+    store: Arc<S>,
+    presence: Arc<Mutex<Presence>>,
+}
+
+impl<S: Store> AgentRpc<S> {
+    /// `presence` is shared with whoever writes it down.
+    pub fn new(store: Arc<S>, presence: Arc<Mutex<Presence>>) -> Self {
+        Self { store, presence }
+    }
+
+    fn presence(&self) -> MutexGuard<'_, Presence> {
+        self.presence.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn complete(&self, stored: StoredAgent) -> Agent {
+        let mut agent = stored.agent;
+        self.presence().complete(&mut agent, now_ns());
+        agent
+    }
+
+    fn heartbeat_interval(&self) -> prost_types::Duration {
+        duration_to_proto(self.presence().timing().heartbeat_interval)
+    }
+
+    /// Makes an agent known, the registry itself included.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn register(&self, request: &RegisterAgentRequest) -> Result<Agent, StoreError> {
+        let at_ns = now_ns();
+        let stored = self.store.register_agent(request, at_ns).await?;
+        self.presence().register(&stored, at_ns);
+        Ok(self.complete(stored))
+    }
+}
+
+fn check_interval(check: &mut Check, field: &str, interval: Option<&prost_types::Duration>) -> Option<i64> {
+    let ns = check.duration_or_none(field, interval, 0, LONGEST_INTERVAL_S)?;
+    check.that(ns > 0, field, "must be above zero");
+    Some(ns)
+}
+
+#[tonic::async_trait]
+impl<S: Store> AgentService for AgentRpc<S> {
+    async fn register_agent(
+        &self,
+        request: Request<RegisterAgentRequest>,
+    ) -> Result<Response<RegisterAgentResponse>, Status> {
+        let request = request.into_inner();
+        let mut check = Check::default();
+        check.id("agent_id", &request.agent_id);
+        check.that(
+            request.kind() != AgentKind::Unspecified,
+            "kind",
+            "must be collector, predictor, gateway or registry",
+        );
+        check.that(!request.instance_id.is_empty(), "instance_id", "must be given");
+        for (field, text) in [
+            ("name", &request.name),
+            ("version", &request.version),
+            ("instance_id", &request.instance_id),
+            ("address", &request.address),
+            ("admin_address", &request.admin_address),
+        ] {
+            check.text(field, text, MAX_TEXT);
+        }
+        check.labels("labels", &request.labels);
+        check_interval(&mut check, "interval", request.interval.as_ref());
+        check.that(
+            request.capabilities.len() <= MAX_CAPABILITIES,
+            "capabilities",
+            "must be at most 64 words",
+        );
+        for word in request.capabilities.iter().take(MAX_CAPABILITIES) {
+            check.text("capabilities", word, MAX_TEXT);
+        }
+        check.done()?;
+        let agent = self.register(&request).await?;
+        if !agent.duplicate_instance_id.is_empty() {
+            tracing::warn!(
+                agent = agent.agent_id,
+                instance = agent.instance_id,
+                other = agent.duplicate_instance_id,
+                "another process used the id {} a moment ago: a restart, or two hosts with one machine-id",
+                agent.agent_id
+            );
+        }
+        let heartbeat_interval = Some(self.heartbeat_interval());
+        Ok(Response::new(RegisterAgentResponse { agent: Some(agent), heartbeat_interval }))
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<HeartbeatRequest>,
+    ) -> Result<Response<HeartbeatResponse>, Status> {
+        let request = request.into_inner();
+        let mut check = Check::default();
+        check.id("agent_id", &request.agent_id);
+        check.that(request.findings.len() <= MAX_FINDINGS, "findings", "must be at most 10000");
+        check.done()?;
+        let taken =
+            self.presence().heartbeat(&request.agent_id, &request.instance_id, request.findings, now_ns());
+        match taken {
+            Heartbeat::Heard { ordered_interval_ns } => Ok(Response::new(HeartbeatResponse {
+                heartbeat_interval: Some(self.heartbeat_interval()),
+                interval: ordered_interval_ns.map(duration_from_ns),
+            })),
+            Heartbeat::Unknown => Err(ErrorCode::NotFound.status(format!(
+                "agent {} with this instance is not known; register first",
+                request.agent_id
+            ))),
+            Heartbeat::Decommissioned => Err(StoreError::Decommissioned(request.agent_id).into()),
+        }
+    }
+
+    async fn get_agent(
+        &self,
+        request: Request<GetAgentRequest>,
+    ) -> Result<Response<GetAgentResponse>, Status> {
+        let request = request.into_inner();
+        let mut check = Check::default();
+        check.id("agent_id", &request.agent_id);
+        check.done()?;
+        let stored = self.store.agent(&request.agent_id).await?;
+        Ok(Response::new(GetAgentResponse { agent: Some(self.complete(stored)) }))
+    }
+
+    async fn list_agents(
+        &self,
+        request: Request<ListAgentsRequest>,
+    ) -> Result<Response<ListAgentsResponse>, Status> {
+        let request = request.into_inner();
+        let mut check = Check::default();
+        check.that(
+            request.kinds().all(|kind| kind != AgentKind::Unspecified),
+            "kinds",
+            "must be known kinds",
+        );
+        check.that(
+            request.states().all(|state| state != AgentState::Unspecified),
+            "states",
+            "must be known states",
+        );
+        check.done()?;
+        let kinds: Vec<AgentKind> = request.kinds().collect();
+        let states: Vec<AgentState> = request.states().collect();
+        let list = format!("agents {kinds:?} {states:?}");
+        let page = Page::of(list, request.page_size, &request.page_token)?;
+        let wanted = |agent: &Agent| {
+            if states.is_empty() {
+                agent.state() != AgentState::Decommissioned
+            } else {
+                states.contains(&agent.state())
+            }
+        };
+        // States are not stored, so that a page may take several looks.
+        let mut agents = Vec::new();
+        let mut after = page.cursor.clone().unwrap_or_default();
+        loop {
+            let found = self.store.agents(&after, &kinds, page.limit()).await?;
+            let at_the_end = found.len() < page.limit() as usize;
+            if let Some(stored) = found.last() {
+                after.clone_from(&stored.agent.agent_id);
+            }
+            agents
+                .extend(found.into_iter().map(|stored| self.complete(stored)).filter(|agent| wanted(agent)));
+            if at_the_end || agents.len() >= page.limit() as usize {
+                break;
+            }
+        }
+        let next_page_token = page.cut(&mut agents, |agent| agent.agent_id.clone());
+        Ok(Response::new(ListAgentsResponse { agents, next_page_token }))
+    }
+
+    async fn update_agent(
+        &self,
+        request: Request<UpdateAgentRequest>,
+    ) -> Result<Response<UpdateAgentResponse>, Status> {
+        let request = request.into_inner();
+        let agent = request.agent.unwrap_or_default();
+        let paths = request.update_mask.map(|mask| mask.paths).unwrap_or_default();
+        let mut check = Check::default();
+        check.id("agent.agent_id", &agent.agent_id);
+        check.that(!paths.is_empty(), "update_mask", "must name what changes: labels, interval");
+        for path in &paths {
+            let known = ["labels", "interval"].contains(&path.as_str());
+            check.that(known, "update_mask", "must name labels or interval only");
+        }
+        let labels = paths.iter().any(|path| path == "labels").then_some(&agent.labels);
+        if let Some(labels) = labels {
+            check.labels("agent.labels", labels);
+        }
+        let mut interval_ns = None;
+        if paths.iter().any(|path| path == "interval") {
+            check.that(agent.interval.is_some(), "agent.interval", "must be given");
+            interval_ns = check_interval(&mut check, "agent.interval", agent.interval.as_ref());
+        }
+        let change = check.change("", "", now_ns());
+        check.done()?;
+        let stored =
+            self.store.update_agent(&agent.agent_id, &agent.etag, labels, interval_ns, &change).await?;
+        self.presence().update(&stored);
+        Ok(Response::new(UpdateAgentResponse { agent: Some(self.complete(stored)) }))
+    }
+
+    async fn decommission_agent(
+        &self,
+        request: Request<DecommissionAgentRequest>,
+    ) -> Result<Response<DecommissionAgentResponse>, Status> {
+        let request = request.into_inner();
+        let mut check = Check::default();
+        check.id("agent_id", &request.agent_id);
+        let change = check.change(&request.author, &request.reason, now_ns());
+        check.done()?;
+        let stored = self.store.decommission_agent(&request.agent_id, &change).await?;
+        self.presence().update(&stored);
+        Ok(Response::new(DecommissionAgentResponse { agent: Some(self.complete(stored)) }))
+    }
+}

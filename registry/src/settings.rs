@@ -1,0 +1,157 @@
+//! The registry's settings.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use memharvest_services::settings::{Common, Settings, SettingsError, duration};
+
+use crate::identifier;
+use crate::presence::Timing;
+
+/// The store of memharvest: agents, boundaries, roll-ups and violations.
+#[derive(Debug, Clone, clap::Parser)]
+#[command(mut_arg("admin_listen", |arg| arg.default_value("127.0.0.1:9401")))]
+pub struct RegistrySettings {
+    /// Address of the gRPC server
+    #[arg(long, value_name = "ADDR:PORT", env = "MEMHARVEST_LISTEN", default_value = "127.0.0.1:7401")]
+    pub listen: SocketAddr,
+
+    /// Database: the path of a SQLite file, or `sqlite:PATH`; made where it is not there
+    #[arg(long, value_name = "PATH|URL", env = "MEMHARVEST_DATABASE", default_value = "memharvest.db")]
+    pub database: String,
+
+    /// How long roll-ups are kept
+    #[arg(long, value_name = "DURATION", env = "MEMHARVEST_RETENTION", default_value = "400d", value_parser = duration)]
+    pub retention: Duration,
+
+    /// How often agents send a heartbeat; one that misses three is late
+    #[arg(long, value_name = "DURATION", env = "MEMHARVEST_HEARTBEAT_INTERVAL", default_value = "10s", value_parser = duration)]
+    pub heartbeat_interval: Duration,
+
+    /// How long an agent may be silent before it is lost
+    #[arg(long, value_name = "DURATION", env = "MEMHARVEST_LOST_AFTER", default_value = "5m", value_parser = duration)]
+    pub lost_after: Duration,
+
+    /// Id under which this registry lists itself among the agents
+    #[arg(long, value_name = "ID", env = "MEMHARVEST_AGENT_ID", default_value = "registry")]
+    pub agent_id: String,
+
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its fields are documented")]
+    pub common: Common,
+}
+
+impl RegistrySettings {
+    /// The database's file.
+    ///
+    /// # Errors
+    /// The setting names no SQLite file.
+    pub fn database_path(&self) -> Result<PathBuf, SettingsError> {
+        let refuse =
+            |what: &str| Err(SettingsError::Refused(format!("--database {}: {what}", self.database)));
+        let text = self.database.as_str();
+        if text.starts_with("postgres:") || text.starts_with("postgresql:") {
+            // The URL may hold a password: it is not repeated.
+            return Err(SettingsError::Refused(
+                "--database: postgres is not supported by this version yet; give the path of a SQLite file"
+                    .to_owned(),
+            ));
+        }
+        let path = match text.strip_prefix("sqlite:") {
+            Some(rest) => rest.strip_prefix("//").unwrap_or(rest),
+            None if text.contains("://") => {
+                return refuse("no such kind of database; give the path of a SQLite file");
+            }
+            None => text,
+        };
+        match path {
+            "" => refuse("names no file; give the path of a SQLite file"),
+            ":memory:" => refuse(
+                "a database in memory would lose what was acknowledged; give the path of a SQLite file",
+            ),
+            path => Ok(Path::new(path).to_owned()),
+        }
+    }
+
+    /// When agents count as late and as lost.
+    #[must_use]
+    pub fn timing(&self) -> Timing {
+        Timing { heartbeat_interval: self.heartbeat_interval, lost_after: self.lost_after }
+    }
+}
+
+impl Settings for RegistrySettings {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn validate(&self) -> Result<(), SettingsError> {
+        self.database_path()?;
+        self.common.check_listener("--listen", self.listen)?;
+        let refuse = |message: &str| Err(SettingsError::Refused(message.to_owned()));
+        if self.retention < Duration::from_hours(1) {
+            return refuse("--retention must be at least 1h");
+        }
+        if !(Duration::from_millis(50)..=Duration::from_hours(1)).contains(&self.heartbeat_interval) {
+            return refuse("--heartbeat-interval must be from 50ms to 1h");
+        }
+        if self.lost_after < self.heartbeat_interval * 3 {
+            return refuse("--lost-after must be at least three times --heartbeat-interval");
+        }
+        if !identifier::is_id(&self.agent_id) {
+            return refuse("--agent-id must be 1 to 128 characters of A-Z a-z 0-9 . _ -");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    fn with(args: &[&str]) -> RegistrySettings {
+        RegistrySettings::try_parse_from(["registry"].iter().chain(args)).unwrap()
+    }
+
+    #[test]
+    fn a_database_is_a_path_or_a_sqlite_url() {
+        for (text, path) in [
+            ("a/b.db", "a/b.db"),
+            ("sqlite:b.db", "b.db"),
+            ("sqlite:///b.db", "/b.db"),
+            ("sqlite://b.db", "b.db"),
+        ] {
+            assert_eq!(with(&["--database", text]).database_path().unwrap(), Path::new(path));
+        }
+    }
+
+    #[test]
+    fn every_other_database_is_refused() {
+        let refusal = |text: &str| with(&["--database", text]).validate().unwrap_err().to_string();
+        assert_eq!(
+            refusal("postgres://user:secret@db/x"),
+            "--database: postgres is not supported by this version yet; give the path of a SQLite file"
+        );
+        assert!(refusal("mysql://db/x").contains("no such kind of database"));
+        assert!(refusal("sqlite:").contains("names no file"));
+        assert!(refusal(":memory:").contains("would lose"));
+    }
+
+    #[test]
+    fn the_defaults_are_fine_and_nonsense_is_not() {
+        let defaults = with(&[]);
+        assert!(defaults.validate().is_ok());
+        assert_eq!(defaults.retention, Duration::from_hours(400 * 24));
+        for args in [
+            ["--retention", "5m"],
+            ["--heartbeat-interval", "1ms"],
+            ["--lost-after", "1s"],
+            ["--agent-id", "a b"],
+            ["--listen", "0.0.0.0:7401"],
+        ] {
+            assert!(with(&args).validate().is_err(), "{args:?}");
+        }
+    }
+}

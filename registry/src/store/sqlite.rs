@@ -1,0 +1,262 @@
+//! The store in one SQLite file.
+//!
+//! One connection writes and several read, so that writers never wait for each other inside SQLite and readers never wait at all. The log
+//! is written ahead (WAL) and synced at every commit (`synchronous=FULL`): with `NORMAL` a killed process would lose nothing either,
+//! but a power cut would take the commits since the last checkpoint, which have been acknowledged by then.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::error::ErrorKind;
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{Sqlite, SqliteConnection, Transaction};
+use tokio::sync::watch;
+
+use crate::store::{Result, StoreError};
+
+mod agents;
+mod audit;
+mod boundaries;
+mod fields;
+mod harvest;
+mod history;
+mod violations;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// Marks the file as ours (`PRAGMA application_id`): the letters `mhrv`.
+const APPLICATION_ID: i32 = 0x6d68_7276;
+
+/// How long a statement waits for another process's lock, and a caller for the writing connection.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+const READERS: u32 = 4;
+
+/// Why a database cannot be used; each tells its cure.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The folder is not there.
+    #[error("cannot open database {}: its folder {} does not exist; create it or pass --database", .0.display(), parent(.0).display())]
+    NoFolder(PathBuf),
+    /// Another registry works on the file.
+    #[error("cannot open database {}: another registry is using it; stop that one or pass --database", .0.display())]
+    InUse(PathBuf),
+    /// The file is something else.
+    #[error("cannot open database {}: it is not a SQLite database; move it away or pass --database", .0.display())]
+    NoDatabase(PathBuf),
+    /// The file is a database of another program.
+    #[error("cannot open database {}: it belongs to another program; pass --database with a file of its own", .0.display())]
+    Foreign(PathBuf),
+    /// A newer registry has written it.
+    #[error("cannot open database {}: a newer memharvest-registry has written it (migration {}); run that version or restore a backup", path.display(), migration)]
+    TooNew {
+        /// The file.
+        path: PathBuf,
+        /// The migration that this program does not know.
+        migration: i64,
+    },
+    /// The system refuses the file.
+    #[error("cannot open database {}: {cause}; check that {} can be written by this user, or pass --database", path.display(), parent(path).display())]
+    System {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        cause: String,
+    },
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A store in one file. Dropping it does not wait; [`SqliteStore::close`] does.
+#[derive(Debug)]
+pub struct SqliteStore {
+    path: PathBuf,
+    writer: SqlitePool,
+    reader: SqlitePool,
+    boundary_revision: watch::Sender<u64>,
+    violation_sequence: watch::Sender<u64>,
+    /// Held as long as the store is open; the system lets go of it when the process ends, however it ends.
+    _lock: File,
+}
+
+impl SqliteStore {
+    /// Opens the database, making it or bringing it up to date where needed.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open(path: &Path) -> std::result::Result<Self, OpenError> {
+        if !parent(path).is_dir() {
+            return Err(OpenError::NoFolder(path.to_owned()));
+        }
+        if path.is_dir() {
+            return Err(OpenError::System { path: path.to_owned(), cause: "it is a directory".to_owned() });
+        }
+        let lock = lock(path)?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT)
+            .foreign_keys(true)
+            .pragma("wal_autocheckpoint", "2000");
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(BUSY_TIMEOUT)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_with(options.clone())
+            .await
+            .map_err(|error| open_error(path, &error))?;
+        claim(path, &writer).await?;
+        migrate(path, &writer).await?;
+        let reader = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .acquire_timeout(BUSY_TIMEOUT)
+            .connect_with(options.read_only(true).create_if_missing(false))
+            .await
+            .map_err(|error| open_error(path, &error))?;
+        let counter = |name| {
+            let reader = &reader;
+            async move { counter(reader, name).await.map_err(|error| open_error(path, &error)) }
+        };
+        let (boundary_revision, violation_sequence) =
+            (counter("boundary_revision").await?, counter("violation_sequence").await?);
+        Ok(Self {
+            path: path.to_owned(),
+            writer,
+            reader,
+            boundary_revision: watch::Sender::new(boundary_revision),
+            violation_sequence: watch::Sender::new(violation_sequence),
+            _lock: lock,
+        })
+    }
+
+    /// Finishes what is running, folds the log into the database and closes the file.
+    pub async fn close(&self) {
+        self.reader.close().await;
+        self.writer.close().await;
+    }
+
+    /// A transaction that may write, from its first statement on.
+    async fn begin(&self) -> Result<Transaction<'static, Sqlite>> {
+        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    }
+}
+
+/// Takes the lock that keeps a second registry away from the file: what agents and watchers are told lives in one process.
+fn lock(path: &Path) -> std::result::Result<File, OpenError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let system =
+        |error: &std::io::Error| OpenError::System { path: path.to_owned(), cause: error.to_string() };
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(name)
+        .map_err(|error| system(&error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
+        Err(std::fs::TryLockError::Error(error)) => Err(system(&error)),
+    }
+}
+
+/// Makes sure that the file is ours, or nobody's yet.
+async fn claim(path: &Path, pool: &SqlitePool) -> std::result::Result<(), OpenError> {
+    let failed = |error: sqlx::Error| open_error(path, &error);
+    let found: i32 = sqlx::query_scalar("PRAGMA application_id").fetch_one(pool).await.map_err(failed)?;
+    if found == APPLICATION_ID {
+        return Ok(());
+    }
+    let tables: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM sqlite_schema").fetch_one(pool).await.map_err(failed)?;
+    if found != 0 || tables != 0 {
+        return Err(OpenError::Foreign(path.to_owned()));
+    }
+    let claim = format!("PRAGMA application_id = {APPLICATION_ID}");
+    sqlx::query(sqlx::AssertSqlSafe(claim)).execute(pool).await.map_err(failed)?;
+    Ok(())
+}
+
+async fn migrate(path: &Path, pool: &SqlitePool) -> std::result::Result<(), OpenError> {
+    MIGRATIONS.run(pool).await.map_err(|error| match error {
+        MigrateError::VersionMissing(migration) | MigrateError::VersionTooNew(migration, _) => {
+            OpenError::TooNew { path: path.to_owned(), migration }
+        }
+        MigrateError::Execute(error) => open_error(path, &error),
+        error => OpenError::System { path: path.to_owned(), cause: error.to_string() },
+    })
+}
+
+/// SQLite's primary result code of a database error.
+fn primary_code(error: &sqlx::Error) -> Option<i32> {
+    let extended: i32 = error.as_database_error()?.code()?.parse().ok()?;
+    Some(extended & 0xff)
+}
+
+const BUSY: i32 = 5;
+const LOCKED: i32 = 6;
+const FULL: i32 = 13;
+const NOT_A_DATABASE: i32 = 26;
+
+fn open_error(path: &Path, error: &sqlx::Error) -> OpenError {
+    match primary_code(error) {
+        Some(NOT_A_DATABASE) => OpenError::NoDatabase(path.to_owned()),
+        Some(BUSY | LOCKED) => OpenError::InUse(path.to_owned()),
+        _ => {
+            let cause = error
+                .as_database_error()
+                .map_or_else(|| error.to_string(), |error| error.message().to_owned());
+            OpenError::System { path: path.to_owned(), cause }
+        }
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match primary_code(&error) {
+            Some(BUSY | LOCKED) => return Self::Unavailable("locked by another process".to_owned()),
+            Some(FULL) => return Self::Full,
+            _ => {}
+        }
+        match &error {
+            sqlx::Error::PoolTimedOut => Self::Unavailable("too many callers wait for it".to_owned()),
+            sqlx::Error::PoolClosed => Self::Unavailable("it is being closed".to_owned()),
+            sqlx::Error::Database(database)
+                if database.kind() == ErrorKind::Other && database.message().contains("disk is full") =>
+            {
+                Self::Full
+            }
+            _ => Self::Failed(Box::new(error)),
+        }
+    }
+}
+
+/// Reads a named counter.
+async fn counter<'c>(
+    connection: impl sqlx::Executor<'c, Database = Sqlite>,
+    name: &str,
+) -> sqlx::Result<u64> {
+    let value: i64 = sqlx::query_scalar("SELECT value FROM counters WHERE name = $1")
+        .bind(name)
+        .fetch_one(connection)
+        .await?;
+    Ok(fields::count(value))
+}
+
+/// Raises a named counter and returns its new value.
+async fn raise_counter(connection: &mut SqliteConnection, name: &str, by: i64) -> sqlx::Result<i64> {
+    sqlx::query_scalar("UPDATE counters SET value = value + $2 WHERE name = $1 RETURNING value")
+        .bind(name)
+        .bind(by)
+        .fetch_one(connection)
+        .await
+}
