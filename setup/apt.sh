@@ -46,7 +46,7 @@ install_wanted() {
     need_apt "${wanted[@]}"
     apt_install "${wanted[@]}" 2>/dev/null || {
         say "refreshing the lists of packages (apt-get update)"
-        as_root apt-get update -qq || fail "apt-get update failed: see above; is there a network?"
+        as_root apt-get update -qq || fail "apt-get update failed (its words, or those of sudo, are above); install by hand: ${wanted[*]}"
         apt_install "${wanted[@]}" || fail "apt could not install: ${wanted[*]} (its words are above)"
     }
     wanted=()
