@@ -24,6 +24,12 @@ proptest! {
         }
     }
 
+}
+
+proptest! {
+    // Each case is a brute-force search over hundreds of bounds.
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
     #[test]
     fn a_full_queue_stays_small_and_never_misses_an_accusation(
         steps in prop::collection::vec((0.1..3.0f64, 0u64..30), 300..600),
