@@ -45,7 +45,7 @@ pub enum SampleError {
     #[error("libvirt cannot be reached: {0}")]
     Unreachable(String),
     /// The hypervisor can never be reached in the way that was asked for.
-    #[error("libvirt cannot be used: {0}")]
+    #[error("libvirt cannot be used: {0}; correct --libvirt-uri, such as qemu:///system")]
     Unusable(String),
     /// Calls hang, and no more of them may be started.
     #[error("libvirt does not answer in time: {hung} calls hang")]

@@ -46,8 +46,8 @@ impl Reporter {
             self.metrics.predictor_up(false);
             self.outbox.rewind();
             if !std::mem::replace(&mut told, true) {
-                let (code, message) = (outcome.code(), outcome.message());
-                tracing::warn!(?code, message, "no stream to the predictor, readings are kept: {message}");
+                let (code, error) = (outcome.code(), outcome.message());
+                tracing::warn!(?code, error, "no stream to the predictor, readings are kept");
             }
             let pause = pauses.next().unwrap_or(Duration::from_secs(10));
             tokio::select! { () = tokio::time::sleep(pause) => {} () = stop.requested() => return }

@@ -150,7 +150,7 @@ impl Outage {
             (Some(error), last)
                 if last.as_ref().map(std::mem::discriminant) != Some(std::mem::discriminant(error)) =>
             {
-                tracing::warn!(%error, "no readings: {error}");
+                tracing::warn!(%error, "no readings");
             }
             (None, Some(_)) => tracing::info!("readings again"),
             _ => {}

@@ -31,7 +31,9 @@ pub(super) fn of_failure(error: &SampleError) -> Cause {
             "libvirt_overrun",
             "find out what holds up the daemon: `virsh domcontrol VM` tells which machine is busy; restart libvirtd if all are",
         ),
-        SampleError::Unusable(_) => ("libvirt_unusable", "correct --libvirt-uri, such as qemu:///system"),
+        SampleError::Unusable(_) => {
+            ("libvirt_unusable", "correct the setting that the cause names, and start the collector again")
+        }
         _ => (
             "libvirt_unreachable",
             "start it (systemctl start libvirtd, or virtqemud.socket), and let the collector reach it: its user must be \
