@@ -1,0 +1,359 @@
+//! `memharvest boundaries`.
+
+use http::Method;
+use http::header::ETAG;
+use serde_json::{Map, Value, json};
+
+use super::{Context, print, print_json, query};
+use crate::Failure;
+use crate::client::{Change, path};
+use crate::format::{ABSENT, bytes, parse_bytes, percent};
+use crate::table::{Cell, Table, Tone};
+
+/// What operators allow: how much headroom is kept, what is never harvested
+///
+/// Scopes, the most specific wins field by field: vm:UUID, host:ID, group:LABEL=VALUE, fleet
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct BoundariesArgs {
+    #[command(subcommand)]
+    action: Option<Action>,
+    /// One scope, in full
+    scope: Option<String>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Change fields of a scope; all others stay as they are
+    Set(Box<SetArgs>),
+    /// Remove what was set at a scope; its versions stay
+    Delete(DeleteArgs),
+    /// All versions of a scope, newest first
+    Versions(ScopeArgs),
+    /// What holds for a scope, and where each value comes from
+    Effective(ScopeArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct ScopeArgs {
+    /// vm:UUID, host:ID, group:LABEL=VALUE or fleet
+    scope: String,
+}
+
+#[derive(Debug, clap::Args)]
+struct DeleteArgs {
+    /// vm:UUID, host:ID, group:LABEL=VALUE or fleet
+    scope: String,
+    /// Why
+    #[arg(long)]
+    reason: Option<String>,
+    /// Who
+    #[arg(long, env = "USER", hide_env_values = true)]
+    author: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+struct SetArgs {
+    /// vm:UUID, host:ID, group:LABEL=VALUE or fleet
+    scope: String,
+    /// Kept above the prediction, as a share of it: 0.1 is 10 %
+    #[arg(long, value_name = "RATIO")]
+    headroom_ratio: Option<f64>,
+    /// Kept above the prediction at least, such as 64MiB
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    headroom_bytes: Option<u64>,
+    /// Never leave a machine less than this
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    floor_bytes: Option<u64>,
+    /// Never harvest more than this share of the allocation
+    #[arg(long, value_name = "RATIO")]
+    max_harvest_ratio: Option<f64>,
+    /// Usage above this is a violation
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    upper_usage_bytes: Option<u64>,
+    /// Usage below this is a violation
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    lower_usage_bytes: Option<u64>,
+    /// Share of forecasts that may be exceeded: 0.01 is 1 %
+    #[arg(long, value_name = "RATIO")]
+    target_violation_rate: Option<f64>,
+    /// How the target is shared
+    #[arg(long, value_parser = ["per_vm", "capped", "fleet"])]
+    fairness: Option<String>,
+    /// How far ahead forecasts reach, such as 15m
+    #[arg(long, value_name = "DURATION")]
+    horizon: Option<String>,
+    /// Harvest this signal only
+    #[arg(long, value_parser = ["rss", "demand"])]
+    signal: Option<String>,
+    /// Harvest nothing: true or false
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    excluded: Option<bool>,
+    /// What a host's harvest is made of
+    #[arg(long, value_parser = ["sum", "pooled"])]
+    host_basis: Option<String>,
+    /// Promise violations allowed in 1,000 machine-days
+    #[arg(long, value_name = "N")]
+    error_budget_per_1000_vm_days: Option<f64>,
+    /// No longer say this field at this scope; may be repeated
+    #[arg(long, value_name = "FIELD", value_parser = field_name)]
+    unset: Vec<String>,
+    /// Why
+    #[arg(long)]
+    reason: String,
+    /// Who
+    #[arg(long, env = "USER", hide_env_values = true)]
+    author: Option<String>,
+}
+
+/// The values of a boundary, as the API names them.
+const FIELDS: [&str; 13] = [
+    "headroom_ratio",
+    "headroom_bytes",
+    "floor_bytes",
+    "max_harvest_ratio",
+    "upper_usage_bytes",
+    "lower_usage_bytes",
+    "target_violation_rate",
+    "fairness",
+    "horizon",
+    "signal",
+    "excluded",
+    "host_basis",
+    "error_budget_per_1000_vm_days",
+];
+
+fn field_name(text: &str) -> Result<String, String> {
+    let name = text.replace('-', "_");
+    if FIELDS.contains(&name.as_str()) {
+        Ok(name)
+    } else {
+        Err(format!("the fields are {}", FIELDS.join(", ")))
+    }
+}
+
+impl SetArgs {
+    fn given(&self) -> Map<String, Value> {
+        let all = json!({
+            "headroom_ratio": self.headroom_ratio,
+            "headroom_bytes": self.headroom_bytes,
+            "floor_bytes": self.floor_bytes,
+            "max_harvest_ratio": self.max_harvest_ratio,
+            "upper_usage_bytes": self.upper_usage_bytes,
+            "lower_usage_bytes": self.lower_usage_bytes,
+            "target_violation_rate": self.target_violation_rate,
+            "fairness": self.fairness,
+            "horizon": self.horizon,
+            "signal": self.signal,
+            "excluded": self.excluded,
+            "host_basis": self.host_basis,
+            "error_budget_per_1000_vm_days": self.error_budget_per_1000_vm_days,
+        });
+        let Value::Object(all) = all else { return Map::new() };
+        all.into_iter().filter(|(_, value)| !value.is_null()).collect()
+    }
+}
+
+/// Shows or changes boundaries.
+///
+/// # Errors
+/// When the gateway does not answer or refuses.
+pub(crate) async fn run(context: &Context, args: &BoundariesArgs) -> Result<(), Failure> {
+    match (&args.action, &args.scope) {
+        (Some(Action::Set(args)), _) => set(context, args).await,
+        (Some(Action::Delete(args)), _) => delete(context, args).await,
+        (Some(Action::Versions(args)), _) => {
+            let path = path(&["boundaries", &args.scope, "versions"]);
+            list(context, &path, "versions", "was never set").await
+        }
+        (Some(Action::Effective(args)), _) => effective(context, &args.scope).await,
+        (None, Some(scope)) => {
+            let body = context.gateway.get(&path(&["boundaries", scope]), &[]).await?.body;
+            show_one(context, &body)
+        }
+        (None, None) => {
+            list(context, "/boundaries", "boundaries", "no boundaries: the defaults hold everywhere").await
+        }
+    }
+}
+
+async fn list(context: &Context, path: &str, plural: &'static str, empty: &str) -> Result<(), Failure> {
+    let show = |boundaries: &[Value]| table(boundaries);
+    context.show_list(path, plural, &[], empty, show).await
+}
+
+/// Reads the scope as it is, changes what was asked for, and sends it back on condition that nobody was faster.
+async fn set(context: &Context, args: &SetArgs) -> Result<(), Failure> {
+    let path = path(&["boundaries", &args.scope]);
+    let (before, etag) = match context.gateway.get(&path, &[]).await {
+        Ok(reply) => {
+            let etag = etag_of(&reply.headers, &reply.body);
+            (reply.body, etag)
+        }
+        Err(error) if error.is_not_found() => (Value::Null, None),
+        Err(error) => return Err(error.into()),
+    };
+    let given = args.given();
+    if given.is_empty() && args.unset.is_empty() {
+        return Err(Failure::NothingToChange);
+    }
+    let mut body = merged(&before, given, &args.unset);
+    body.insert("reason".into(), args.reason.as_str().into());
+    let change = Change {
+        method: Method::PUT,
+        path: &path,
+        if_match: etag.as_deref(),
+        author: args.author.as_deref(),
+        body: Some(Value::Object(body)),
+        ..Change::default()
+    };
+    let stored = context.gateway.send(change).await?.body;
+    show_one(context, &stored)
+}
+
+async fn delete(context: &Context, args: &DeleteArgs) -> Result<(), Failure> {
+    let path = path(&["boundaries", &args.scope]);
+    let reply = context.gateway.get(&path, &[]).await?;
+    let etag = etag_of(&reply.headers, &reply.body);
+    let change = Change {
+        method: Method::DELETE,
+        path: &path,
+        query: query([("reason", args.reason.clone())]),
+        if_match: etag.as_deref(),
+        author: args.author.as_deref(),
+        ..Change::default()
+    };
+    let stored = context.gateway.send(change).await?.body;
+    if context.out.json && !stored.is_null() {
+        return print_json(&stored);
+    }
+    print(&format!("removed the boundary of {}\n", args.scope))
+}
+
+fn etag_of(headers: &http::HeaderMap, body: &Value) -> Option<String> {
+    let header = headers.get(ETAG).and_then(|value| value.to_str().ok());
+    header.or_else(|| body.get("etag")?.as_str()).map(str::to_owned)
+}
+
+/// The values as they are, with what was given in their place and without what was unset.
+fn merged(before: &Value, given: Map<String, Value>, unset: &[String]) -> Map<String, Value> {
+    let mut values: Map<String, Value> = FIELDS
+        .iter()
+        .filter_map(|field| {
+            Some(((*field).to_owned(), before.get(field).filter(|value| !value.is_null())?.clone()))
+        })
+        .collect();
+    for field in unset {
+        values.remove(field);
+    }
+    values.extend(given);
+    values
+}
+
+async fn effective(context: &Context, scope: &str) -> Result<(), Failure> {
+    let body = context.gateway.get(&path(&["boundaries", scope, "effective"]), &[]).await?.body;
+    if context.out.json {
+        return print_json(&body);
+    }
+    print(&effective_table(&body).render(context.out.coloured))
+}
+
+fn show_one(context: &Context, boundary: &Value) -> Result<(), Failure> {
+    if context.out.json {
+        return print_json(boundary);
+    }
+    let mut table = Table::new(&["FIELD", ">VALUE"]);
+    for field in ["scope", "version"].iter().chain(&FIELDS).chain(&["author", "reason", "updated_at"]) {
+        if let Some(value) = boundary.get(field).filter(|value| !value.is_null()) {
+            table.row(vec![(*field).into(), told(field, value).into()]);
+        }
+    }
+    print(&table.render(context.out.coloured))
+}
+
+fn table(boundaries: &[Value]) -> Table {
+    let mut table = Table::new(&["SCOPE", ">VERSION", "VALUES", "AUTHOR", "REASON", "UPDATED"]);
+    for boundary in boundaries {
+        let text = |name: &str| boundary.get(name).map_or(ABSENT.to_owned(), |value| told(name, value));
+        let values: Vec<String> = FIELDS
+            .iter()
+            .filter_map(|field| Some((field, boundary.get(field).filter(|value| !value.is_null())?)))
+            .map(|(field, value)| format!("{field}={}", told(field, value)))
+            .collect();
+        let deleted = boundary.get("deleted").and_then(Value::as_bool) == Some(true);
+        let values = if deleted { Cell::toned("removed", Tone::Warn) } else { values.join(" ").into() };
+        table.row(vec![
+            text("scope").into(),
+            text("version").into(),
+            values,
+            text("author").into(),
+            text("reason").into(),
+            text("updated_at").into(),
+        ]);
+    }
+    table
+}
+
+fn effective_table(body: &Value) -> Table {
+    let mut table = Table::new(&["FIELD", ">VALUE", "SET BY"]);
+    let no_sources = Vec::new();
+    let sources = body.get("sources").and_then(Value::as_array).unwrap_or(&no_sources);
+    for field in FIELDS {
+        let value = body.get(field).or_else(|| body.get("values")?.get(field)).unwrap_or(&Value::Null);
+        let source = sources.iter().find(|source| source.get("field").and_then(Value::as_str) == Some(field));
+        let scope = source.and_then(|source| source.get("scope")?.as_str()).filter(|scope| !scope.is_empty());
+        let version = source.and_then(|source| source.get("version")?.as_u64());
+        let set_by = match (scope, version) {
+            (Some(scope), Some(version)) => format!("{scope}, version {version}"),
+            (Some(scope), None) => scope.to_owned(),
+            (None, _) => "default".to_owned(),
+        };
+        table.row(vec![field.into(), told(field, value).into(), set_by.into()]);
+    }
+    table
+}
+
+/// A value as people read it: bytes in units, shares in per cent.
+fn told(field: &str, value: &Value) -> String {
+    match value {
+        Value::Null => ABSENT.to_owned(),
+        Value::String(text) if text.is_empty() => ABSENT.to_owned(),
+        Value::String(text) => text.clone(),
+        value if field.ends_with("_bytes") => bytes(value.as_u64()),
+        value if field.ends_with("_ratio") || field.ends_with("_rate") => percent(value.as_f64(), 1),
+        value => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn setting_one_field_keeps_the_others_and_unset_drops_one() {
+        let before = json!({"scope": "fleet", "etag": "\"3\"", "version": 3, "headroom_ratio": 0.05, "horizon": "15m",
+            "floor_bytes": null});
+        let given = json!({"headroom_ratio": 0.2}).as_object().unwrap().clone();
+        let after = merged(&before, given, &["horizon".to_owned()]);
+        assert_eq!(Value::Object(after), json!({"headroom_ratio": 0.2}));
+        let kept = merged(&before, Map::new(), &[]);
+        assert_eq!(Value::Object(kept), json!({"headroom_ratio": 0.05, "horizon": "15m"}));
+    }
+
+    #[test]
+    fn values_are_told_with_their_units_and_their_origin() {
+        let body = json!({"scope": "vm:x", "headroom_ratio": 0.05, "floor_bytes": 1 << 30,
+            "sources": [{"field": "floor_bytes", "scope": "fleet", "version": 2}]});
+        let shown = effective_table(&body).render(false);
+        let line = |name: &str| shown.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+        assert!(line("floor_bytes").contains("1.0 GiB") && line("floor_bytes").ends_with("fleet, version 2"));
+        assert!(line("headroom_ratio").contains("5.0 %") && line("headroom_ratio").ends_with("default"));
+        assert!(line("upper_usage_bytes").contains(" -  "), "{shown}");
+    }
+
+    #[test]
+    fn an_unknown_field_is_refused_with_the_known_ones() {
+        assert_eq!(field_name("floor-bytes"), Ok("floor_bytes".to_owned()));
+        assert!(field_name("floor").unwrap_err().contains("floor_bytes"));
+    }
+}
