@@ -14,6 +14,7 @@ pub mod identity;
 pub mod latest;
 mod members;
 pub mod outbox;
+pub mod probe;
 pub mod quality;
 pub mod reading;
 pub mod reporter;
@@ -67,6 +68,14 @@ pub const SERVICE: Service = Service::new(env!("CARGO_PKG_NAME"), env!("CARGO_PK
 /// # Errors
 /// A port that cannot be bound, a URL that is wrong, a trace that cannot be read, a source that can never work.
 pub async fn run(settings: CollectorSettings, stop: Stop) -> anyhow::Result<()> {
+    if let Some(uri) = settings.probe_libvirt {
+        let found = tokio::task::spawn_blocking(move || probe::active_machines(&uri)).await??;
+        #[expect(clippy::print_stdout, reason = "the answer that was asked for")]
+        {
+            println!("{found}");
+        }
+        return Ok(());
+    }
     let common = &settings.common;
     let clock = settings.clock(Timestamp::now())?;
     let (kind, host) = (SourceKind::of(&settings), host_of(&settings)?);

@@ -54,6 +54,10 @@ pub struct CollectorSettings {
     #[arg(long, value_name = "COUNT", env = "MEMHARVEST_OUTBOX_LIMIT", default_value_t = 30_000)]
     pub outbox_limit: usize,
 
+    /// Print how many machines are active on this hypervisor, and exit; for `memharvest up`
+    #[arg(long, value_name = "URI", hide = true)]
+    pub probe_libvirt: Option<String>,
+
     /// Where the machines are
     #[command(flatten)]
     pub source: SourceSettings,
