@@ -37,11 +37,12 @@ use crate::reading::{Host, HostMemory, HostReading, Monitor, VmReading};
 /// Workers that may hang at a time. A default libvirtd runs 20 requests at once for all of its clients.
 const MAX_HUNG: usize = 16;
 
-/// Share of a tick's budget that one call may take before a fresh connection tries.
-const PATIENCE: f64 = 0.3;
+/// Least and largest share of a tick's budget that one call may take before a fresh connection tries. In between it is
+/// four times what calls took lately: several machines that get stuck at once are then found within one tick.
+const PATIENCE: (f64, f64) = (0.1, 0.3);
 
-/// Share of a tick's budget after which no further attempt begins.
-const LAST_ATTEMPT: f64 = 0.55;
+/// Share of a tick's budget that all attempts together may take.
+const ATTEMPTS: f64 = 0.95;
 
 /// Definitions read in one call, so that a deadline can end between two calls.
 const DEFINITIONS_A_CALL: usize = 50;
@@ -56,6 +57,8 @@ pub struct LibvirtHypervisor {
     processes: Option<QemuProcesses>,
     worker: Option<Worker>,
     hung: Vec<JoinHandle<()>>,
+    /// What a call takes when nothing hangs: the slowest of late.
+    usual: Option<Duration>,
     tracks: HashMap<Uuid, Track>,
 }
 
@@ -75,28 +78,32 @@ impl LibvirtHypervisor {
             processes: (local && uri.starts_with("qemu")).then(|| QemuProcesses::new(proc)),
             worker: None,
             hung: Vec::new(),
+            usual: None,
             tracks: HashMap::new(),
         }
     }
 
-    /// All active domains, and whether a call overran on the way.
-    fn domains(&mut self, budget: Duration) -> Result<(Vec<DomainRecord>, bool), SampleError> {
+    /// All active domains.
+    fn domains(&mut self, budget: Duration) -> Result<Vec<DomainRecord>, SampleError> {
         let began = Instant::now();
-        let mut overran = false;
+        let (least, most) = (budget.mul_f64(PATIENCE.0), budget.mul_f64(PATIENCE.1));
+        let patience = self.usual.map_or(most, |usual| (usual * 4).clamp(least, most));
         loop {
             let worker = self.take_worker()?;
-            match worker.call(budget.mul_f64(PATIENCE), Link::domains) {
+            let asked = Instant::now();
+            match worker.call(patience, Link::domains) {
                 Ok(answer) => {
                     self.worker = Some(worker);
-                    return Ok((answer?, overran));
+                    let took = asked.elapsed();
+                    self.usual = Some(self.usual.map_or(took, |usual| took.max(usual.mul_f64(0.9))));
+                    return Ok(answer?);
                 }
                 Err(NoAnswer::Died) => {
                     return Err(SampleError::Unreachable("the call to libvirt crashed".into()));
                 }
                 Err(NoAnswer::Overrun) => self.hung.push(worker.abandon()),
             }
-            overran = true;
-            if began.elapsed() > budget.mul_f64(LAST_ATTEMPT) {
+            if began.elapsed() + patience > budget.mul_f64(ATTEMPTS) {
                 return Err(SampleError::Overrun { hung: self.hung_calls() });
             }
         }
@@ -114,14 +121,14 @@ impl LibvirtHypervisor {
     }
 
     /// Brings the tracks in line with the domains that are there now.
-    fn follow(&mut self, records: &[DomainRecord], overran: bool, tick: Tick) {
+    fn follow(&mut self, records: &[DomainRecord], tick: Tick) {
         let mut before = std::mem::take(&mut self.tracks);
         self.tracks = records
             .iter()
             .map(|record| {
                 let track = before.remove(&record.uuid).filter(|track| track.domain_id == record.id);
                 let mut track = track.unwrap_or_else(|| Track::new(record.id));
-                track.observe(record, overran, tick.at);
+                track.observe(record, tick.at);
                 (record.uuid, track)
             })
             .collect();
@@ -200,8 +207,8 @@ impl Hypervisor for LibvirtHypervisor {
 
     fn sample(&mut self, tick: Tick) -> Result<Vec<HostReading>, SampleError> {
         let began = Instant::now();
-        let (records, overran) = self.domains(tick.budget)?;
-        self.follow(&records, overran, tick);
+        let records = self.domains(tick.budget)?;
+        self.follow(&records, tick);
         self.read_definitions(tick, began + tick.budget);
         let memory = self.memory.as_ref().map(HostMemoryReader::read).unwrap_or_default();
         let vms = self.machines(records, &memory, tick);

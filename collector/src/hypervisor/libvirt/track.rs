@@ -10,8 +10,8 @@ use super::record::DomainRecord;
 use crate::hypervisor::Tick;
 use crate::reading::{Definition, Monitor, VmState};
 
-/// Samples in a row without an answer after which a monitor counts as silent: another client's call may hold the
-/// domain for a moment.
+/// Samples in a row without an answer after which a monitor counts as silent: another client's call, or
+/// one of ours that was given up a moment too early, may hold the domain for a moment.
 const SILENT_AFTER: u32 = 2;
 
 /// How old a definition may grow while all that it says is borne out.
@@ -59,13 +59,12 @@ impl Track {
         }
     }
 
-    /// Takes in a sample; `overran` says that a call hung on some domain just before it.
-    pub(super) fn observe(&mut self, record: &DomainRecord, overran: bool, now: Timestamp) {
+    /// Takes in a sample.
+    pub(super) fn observe(&mut self, record: &DomainRecord, now: Timestamp) {
         self.unanswered = if record.monitor_answered() { 0 } else { self.unanswered.saturating_add(1) };
         self.monitor = match self.unanswered {
             0 => Monitor::Answered,
-            count if overran || count >= SILENT_AFTER => Monitor::Silent,
-            _ if self.monitor == Monitor::Silent => Monitor::Silent,
+            SILENT_AFTER.. => Monitor::Silent,
             _ => Monitor::Busy,
         };
         self.running = record.vm_state() == VmState::Running;
@@ -164,23 +163,21 @@ mod tests {
         record
     }
 
-    fn monitor_after(samples: &[(DomainRecord, bool)]) -> Monitor {
+    fn monitor_after(samples: &[DomainRecord]) -> Monitor {
         let mut track = Track::new(1);
-        for (record, overran) in samples {
-            track.observe(record, *overran, tick(0).at);
+        for record in samples {
+            track.observe(record, tick(0).at);
         }
         track.monitor
     }
 
     #[test]
-    fn a_monitor_is_silent_after_an_overrun_or_the_second_time() {
-        assert_eq!(monitor_after(&[(answered(), false)]), Monitor::Answered);
-        assert_eq!(monitor_after(&[(unanswered(), false)]), Monitor::Busy);
-        assert_eq!(monitor_after(&[(unanswered(), true)]), Monitor::Silent);
-        assert_eq!(monitor_after(&[(answered(), true)]), Monitor::Answered);
-        assert_eq!(monitor_after(&[(unanswered(), false), (unanswered(), false)]), Monitor::Silent);
-        assert_eq!(monitor_after(&[(unanswered(), true), (unanswered(), false)]), Monitor::Silent);
-        assert_eq!(monitor_after(&[(unanswered(), true), (answered(), false)]), Monitor::Answered);
+    fn a_monitor_is_silent_the_second_time() {
+        assert_eq!(monitor_after(&[answered()]), Monitor::Answered);
+        assert_eq!(monitor_after(&[unanswered()]), Monitor::Busy);
+        assert_eq!(monitor_after(&[unanswered(), unanswered()]), Monitor::Silent);
+        assert_eq!(monitor_after(&[unanswered(), answered(), unanswered()]), Monitor::Busy);
+        assert_eq!(monitor_after(&[unanswered(), unanswered(), answered()]), Monitor::Answered);
     }
 
     fn with_faults(faults: u64) -> DomainRecord {
@@ -193,12 +190,12 @@ mod tests {
     fn a_new_process_and_a_guest_that_boots_again_are_new_generations() {
         let uuid = Uuid::from_u128(7);
         let mut track = Track::new(1);
-        track.observe(&with_faults(100), false, tick(0).at);
+        track.observe(&with_faults(100), tick(0).at);
         let first = track.generation("boot", uuid);
-        track.observe(&with_faults(200), false, tick(5).at);
-        track.observe(&unanswered(), false, tick(10).at);
+        track.observe(&with_faults(200), tick(5).at);
+        track.observe(&unanswered(), tick(10).at);
         assert_eq!(track.generation("boot", uuid), first);
-        track.observe(&with_faults(50), false, tick(15).at);
+        track.observe(&with_faults(50), tick(15).at);
         assert_ne!(track.generation("boot", uuid), first);
         assert_ne!(Track::new(2).generation("boot", uuid), first);
         assert_ne!(Track::new(1).generation("other boot", uuid), first);
@@ -221,8 +218,8 @@ mod tests {
         assert!(due(&track, 0));
         let period = Some(Duration::from_secs(2));
         track.define(Definition { balloon: true, stats_period: period, ..Definition::default() }, tick(0).at);
-        track.observe(&with_update(0), false, tick(0).at);
-        track.observe(&with_update(40), false, tick(40).at);
+        track.observe(&with_update(0), tick(0).at);
+        track.observe(&with_update(40), tick(40).at);
         assert!(!due(&track, 50));
         // The guest's figures stopped: its period may have been taken away.
         assert!(due(&track, 60));
@@ -232,9 +229,9 @@ mod tests {
     fn figures_that_begin_to_move_have_the_definition_read_at_once() {
         let mut track = Track::new(1);
         track.define(Definition { balloon: true, ..Definition::default() }, tick(0).at);
-        track.observe(&with_update(0), false, tick(0).at);
+        track.observe(&with_update(0), tick(0).at);
         assert!(!due(&track, 10));
-        track.observe(&with_update(9), false, tick(10).at);
+        track.observe(&with_update(9), tick(10).at);
         assert!(due(&track, 10));
     }
 
