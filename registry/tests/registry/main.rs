@@ -1,0 +1,13 @@
+//! The registry as callers and operators meet it: through a real server, and as the real program.
+#![cfg(test)]
+
+mod admin;
+mod agents;
+mod bad_input;
+mod boundaries;
+mod history;
+mod opening;
+mod process;
+mod records;
+mod server;
+mod violations;

@@ -1,0 +1,491 @@
+//! What every store does, whatever database it keeps: one suite, stamped on each.
+#![cfg(test)]
+
+#[path = "registry/records.rs"]
+mod records;
+
+use std::collections::BTreeMap;
+
+use memharvest_proto::registry::v1::{
+    AgentKind, AgentState, BoundaryValues, RecordHarvestRequest, Violation, ViolationKind, ViolationState,
+};
+use memharvest_registry::scope::Scope;
+use memharvest_registry::store::sqlite::SqliteStore;
+use memharvest_registry::store::{BoundaryStore, Change, Range, Store, StoreError, ViolationFilter};
+use proptest::prelude::*;
+use records::{T0, at, batch_of, closed, coverage, harvest, host_window, registration, violation, vm_window};
+use uuid::Uuid;
+
+const NS: i64 = 1_000_000_000;
+
+fn by(author: &str) -> Change {
+    Change { author: author.to_owned(), reason: "because".to_owned(), at_ns: T0 * NS }
+}
+
+fn floor(bytes: u64) -> BoundaryValues {
+    BoundaryValues { floor_bytes: Some(bytes), ..BoundaryValues::default() }
+}
+
+fn over(from_s: i64, to_s: i64) -> Range {
+    Range { from_s, to_s, limit: 1000 }
+}
+
+async fn audited(store: &impl Store) -> Vec<(String, String)> {
+    let events = store.audit_events("", None, u64::MAX, 1000).await.unwrap();
+    events.into_iter().map(|event| (event.action, event.subject)).collect()
+}
+
+async fn an_agent_is_registered_once_and_its_etag_follows_its_changes(store: impl Store) {
+    let first = store.register_agent(&registration("h", "a"), NS).await.unwrap().agent;
+    let again = store.register_agent(&registration("h", "a"), 2 * NS).await.unwrap().agent;
+    assert_eq!(first.etag, again.etag, "nothing but the time is new");
+    assert_eq!(again.registered_at, at(1));
+    assert_eq!(again.last_seen_at, at(2));
+    let restarted = store.register_agent(&registration("h", "b"), 3 * NS).await.unwrap().agent;
+    assert_ne!(restarted.etag, again.etag);
+    assert_eq!(restarted.capabilities, ["replay"]);
+    assert_eq!(store.agents("", &[], 10).await.unwrap().len(), 1);
+    assert_eq!(store.agents("", &[AgentKind::Gateway], 10).await.unwrap().len(), 0);
+    assert!(matches!(store.agent("x").await, Err(StoreError::NotFound(_))));
+}
+
+async fn what_an_operator_orders_outlives_a_restart_of_the_agent(store: impl Store) {
+    let first = store.register_agent(&registration("h", "a"), NS).await.unwrap().agent;
+    let labels = BTreeMap::from([("rack".to_owned(), "z9".to_owned())]);
+    let ordered = store.update_agent("h", &first.etag, Some(&labels), Some(NS), &by("ann")).await.unwrap();
+    assert_eq!((&ordered.agent.labels, ordered.ordered_interval_ns), (&labels, Some(NS)));
+    let restarted = store.register_agent(&registration("h", "b"), 3 * NS).await.unwrap();
+    assert_eq!((&restarted.agent.labels, restarted.ordered_interval_ns), (&labels, Some(NS)));
+    let stale = store.update_agent("h", &first.etag, None, Some(2 * NS), &by("bob")).await;
+    assert!(matches!(stale, Err(StoreError::Stale { .. })));
+    let missing = store.update_agent("h", "", None, Some(2 * NS), &by("bob")).await;
+    assert!(matches!(missing, Err(StoreError::EtagMissing { .. })));
+    assert_eq!(
+        audited(&store).await,
+        [("agent.update".to_owned(), "h".to_owned())],
+        "refused changes leave no trace"
+    );
+}
+
+async fn a_decommissioned_agent_stays_so_until_it_is_started_again(store: impl Store) {
+    store.register_agent(&registration("h", "a"), NS).await.unwrap();
+    let gone = store.decommission_agent("h", &by("ann")).await.unwrap().agent;
+    assert_eq!(gone.state(), AgentState::Decommissioned);
+    store.decommission_agent("h", &by("ann")).await.unwrap();
+    assert_eq!(audited(&store).await.len(), 1, "the second time changes nothing");
+    let same = store.register_agent(&registration("h", "a"), 2 * NS).await;
+    assert!(matches!(same, Err(StoreError::Decommissioned(_))));
+    let back = store.register_agent(&registration("h", "b"), 3 * NS).await.unwrap().agent;
+    assert_ne!(back.state(), AgentState::Decommissioned);
+    assert_eq!(back.registered_at, at(1), "its history stays");
+}
+
+async fn heartbeats_are_written_down_in_batches_and_never_go_back(store: impl Store) {
+    store.register_agent(&registration("h", "a"), NS).await.unwrap();
+    let etag = store.agent("h").await.unwrap().agent.etag;
+    assert_eq!(store.listened_until_ns().await.unwrap(), 0);
+    store
+        .checkpoint_agents(&[("h".to_owned(), 9 * NS), ("unknown".to_owned(), 9 * NS)], 10 * NS)
+        .await
+        .unwrap();
+    store.checkpoint_agents(&[("h".to_owned(), 5 * NS)], 11 * NS).await.unwrap();
+    let agent = store.agent("h").await.unwrap().agent;
+    assert_eq!((agent.last_seen_at, agent.etag), (at(9), etag));
+    assert_eq!(store.listened_until_ns().await.unwrap(), 11 * NS);
+}
+
+async fn a_boundary_is_versioned_and_guarded_by_its_etag(store: impl Store) {
+    let fleet = Scope::Fleet;
+    assert!(matches!(store.boundary(&fleet).await, Err(StoreError::NotFound(_))));
+    let foreign = store.set_boundary(&fleet, &floor(1), "\"1\"", &by("ann")).await;
+    assert!(
+        matches!(foreign, Err(StoreError::Stale { .. })),
+        "there is nothing that the etag could stand for"
+    );
+    let first = store.set_boundary(&fleet, &floor(1), "", &by("ann")).await.unwrap();
+    assert_eq!((first.version, first.etag.as_str()), (1, "\"1\""));
+    let unguarded = store.set_boundary(&fleet, &floor(2), "", &by("bob")).await;
+    assert!(matches!(unguarded, Err(StoreError::EtagMissing { .. })));
+    let second = store.set_boundary(&fleet, &floor(2), &first.etag, &by("bob")).await.unwrap();
+    let stale = store.set_boundary(&fleet, &floor(3), &first.etag, &by("eve")).await;
+    assert!(matches!(stale, Err(StoreError::Stale { .. })));
+    assert_eq!(store.boundary(&fleet).await.unwrap(), second);
+
+    assert!(matches!(
+        store.delete_boundary(&fleet, "", &by("ann")).await,
+        Err(StoreError::EtagMissing { .. })
+    ));
+    let removed = store.delete_boundary(&fleet, &second.etag, &by("ann")).await.unwrap();
+    assert_eq!((removed.version, removed.deleted), (3, true));
+    assert!(matches!(store.boundary(&fleet).await, Err(StoreError::NotFound(_))));
+    assert!(matches!(
+        store.delete_boundary(&fleet, &removed.etag, &by("ann")).await,
+        Err(StoreError::NotFound(_))
+    ));
+    let anew = store.set_boundary(&fleet, &floor(4), "", &by("ann")).await.unwrap();
+    assert_eq!(anew.version, 4, "no etag stands for two states");
+
+    let versions = store.boundary_versions(&fleet, u64::MAX, 10).await.unwrap();
+    let told: Vec<_> = versions.iter().map(|one| (one.version, one.author.as_str(), one.deleted)).collect();
+    assert_eq!(told, [(4, "ann", false), (3, "ann", true), (2, "bob", false), (1, "ann", false)]);
+    assert_eq!(store.boundary_versions(&fleet, 3, 1).await.unwrap()[0].version, 2);
+    let actions: Vec<String> = audited(&store).await.into_iter().map(|(action, _)| action).collect();
+    assert_eq!(actions, ["boundary.set", "boundary.delete", "boundary.set", "boundary.set"]);
+    let newest = store.audit_events("fleet", None, u64::MAX, 3).await.unwrap();
+    assert_eq!(
+        (newest[2].before_json.as_str(), newest[2].after_json.as_str()),
+        ("{\"floor_bytes\":1}", "{\"floor_bytes\":2}")
+    );
+    assert_eq!((newest[1].before_json.as_str(), newest[1].after_json.as_str()), ("{\"floor_bytes\":2}", ""));
+}
+
+async fn changes_of_boundaries_can_be_followed_from_any_revision(store: impl Store) {
+    let hint = store.boundary_revision();
+    let scopes: Vec<Scope> = (0..4).map(|i| Scope::Host(format!("h{i}"))).collect();
+    let writers = scopes.iter().map(|scope| async {
+        let mut etag = String::new();
+        for i in 0..10 {
+            etag = store.set_boundary(scope, &floor(i), &etag, &by("ann")).await.unwrap().etag;
+        }
+    });
+    futures::future::join_all(writers).await;
+    assert_eq!(*hint.borrow(), 40);
+    let (revision, boundaries) = store.boundary_snapshot().await.unwrap();
+    assert_eq!((revision, boundaries.len()), (40, 4));
+    let mut after = 0;
+    let mut seen = Vec::new();
+    loop {
+        let changes = store.boundary_changes(after, 7).await.unwrap();
+        let Some((last, _)) = changes.last() else { break };
+        after = *last;
+        seen.extend(changes.into_iter().map(|(revision, _)| revision));
+    }
+    assert_eq!(seen, (1..=40).collect::<Vec<u64>>(), "in order, none missed");
+    let layers = store.boundaries_at(&[scopes[2].clone(), Scope::Fleet, scopes[0].clone()]).await.unwrap();
+    assert_eq!(layers.iter().map(|one| one.scope.as_str()).collect::<Vec<_>>(), ["host:h2", "host:h0"]);
+    let page = store.boundaries("host:h1", 10).await.unwrap();
+    assert_eq!(page.iter().map(|one| one.scope.as_str()).collect::<Vec<_>>(), ["host:h2", "host:h3"]);
+}
+
+async fn a_batch_sent_twice_is_stored_once(store: impl Store) {
+    let vms: Vec<_> = (0..900).flat_map(|vm| [vm_window(vm, T0), vm_window(vm, T0 + 300)]).collect();
+    let batch = RecordHarvestRequest {
+        hosts: vec![host_window("h", T0), host_window("h", T0 + 300)],
+        harvests: vec![harvest("h", T0, 7)],
+        coverage: vec![coverage("h", T0, 10, 9)],
+        ..batch_of(vms.clone())
+    };
+    assert_eq!(store.record_harvest(&batch).await.unwrap(), 1804);
+    assert_eq!(store.record_harvest(&batch).await.unwrap(), 1804);
+    let history = store.vm_history(Uuid::from_u128(5), over(T0, T0 + 3600)).await.unwrap();
+    assert_eq!(history, [vm_window(5, T0), vm_window(5, T0 + 300)], "every field comes back as it was");
+    let hosts = store.host_history("h", over(T0, T0 + 3600)).await.unwrap();
+    assert_eq!(hosts, batch.hosts);
+    let stored = store.stored().await.unwrap();
+    assert_eq!((stored.vms, stored.hosts), (900, 1));
+    assert!(stored.bytes > 0);
+}
+
+async fn a_record_of_the_same_window_replaces_the_former(store: impl Store) {
+    let mut window = vm_window(1, T0);
+    store.record_harvest(&batch_of(vec![window.clone()])).await.unwrap();
+    window.demand_max_bytes = Some(5);
+    window.harvestable_bytes = None;
+    window.window = records::lasting(120);
+    store.record_harvest(&batch_of(vec![window.clone()])).await.unwrap();
+    let history = store.vm_history(Uuid::from_u128(1), over(T0, T0 + 1)).await.unwrap();
+    assert_eq!(history, [window]);
+}
+
+async fn history_is_read_by_its_range_over_gaps_and_hours(store: impl Store) {
+    let starts = [T0, T0 + 300, T0 + 3600, T0 + 50 * 3600, T0 + 50 * 3600 + 3300];
+    let windows: Vec<_> = starts.iter().map(|start| vm_window(1, *start)).collect();
+    store.record_harvest(&batch_of(windows.iter().rev().cloned().collect())).await.unwrap();
+    store.record_harvest(&batch_of(vec![vm_window(2, T0 + 7200)])).await.unwrap();
+    let vm = Uuid::from_u128(1);
+    let read = async |from, to| {
+        let found = store.vm_history(vm, over(from, to)).await.unwrap();
+        found.into_iter().map(|window| window.window_start.unwrap().seconds - T0).collect::<Vec<_>>()
+    };
+    assert_eq!(read(0, i64::from(u32::MAX)).await, [0, 300, 3600, 180_000, 183_300]);
+    assert_eq!(read(T0 + 1, T0 + 3600).await, [300]);
+    assert_eq!(read(T0 + 300, T0 + 3601).await, [300, 3600]);
+    assert_eq!(read(T0 + 183_301, T0 + 200_000).await, Vec::<i64>::new());
+    assert_eq!(read(T0, T0).await, Vec::<i64>::new());
+    let short = store.vm_history(vm, Range { from_s: 0, to_s: i64::from(u32::MAX), limit: 4 }).await;
+    assert!(matches!(short, Err(StoreError::TooMany(4))));
+    assert!(matches!(store.vm_history(Uuid::from_u128(9), over(0, 1)).await, Err(StoreError::NotFound(_))));
+    assert!(matches!(store.host_history("x", over(0, 1)).await, Err(StoreError::NotFound(_))));
+}
+
+async fn the_newest_window_is_known_whatever_order_records_come_in(store: impl Store) {
+    let mut moved = vm_window(1, T0 + 600);
+    moved.host_id = "i".to_owned();
+    store.record_harvest(&batch_of(vec![moved.clone(), vm_window(2, T0)])).await.unwrap();
+    store.record_harvest(&batch_of(vec![vm_window(1, T0 + 300), vm_window(3, T0)])).await.unwrap();
+    let latest = store.latest_vms(None, "", 10).await.unwrap();
+    assert_eq!(latest, [moved, vm_window(2, T0), vm_window(3, T0)]);
+    assert_eq!(store.latest_vms(Some(Uuid::from_u128(1)), "", 1).await.unwrap(), [vm_window(2, T0)]);
+    assert_eq!(store.latest_vms(None, "i", 10).await.unwrap().len(), 1);
+    assert_eq!(store.latest_vms(None, "nowhere", 10).await.unwrap().len(), 0);
+    assert_eq!(store.host_of(Uuid::from_u128(1)).await.unwrap().as_deref(), Some("i"));
+    assert_eq!(store.host_of(Uuid::from_u128(9)).await.unwrap(), None);
+
+    let hosts = |hosts| RecordHarvestRequest { hosts, ..batch_of(vec![]) };
+    store.record_harvest(&hosts(vec![host_window("h", T0 + 600), host_window("b", T0)])).await.unwrap();
+    store.record_harvest(&hosts(vec![host_window("h", T0)])).await.unwrap();
+    let latest = store.latest_hosts("").await.unwrap();
+    assert_eq!(latest, [host_window("b", T0), host_window("h", T0 + 600)]);
+    assert_eq!(store.latest_hosts("b").await.unwrap().len(), 1);
+}
+
+async fn an_older_harvest_is_passed_over(store: impl Store) {
+    let harvests = |harvests| RecordHarvestRequest { harvests, ..batch_of(vec![]) };
+    assert_eq!(store.record_harvest(&harvests(vec![harvest("h", T0 + 5, 1)])).await.unwrap(), 1);
+    assert_eq!(store.record_harvest(&harvests(vec![harvest("h", T0, 2)])).await.unwrap(), 0);
+    assert_eq!(store.record_harvest(&harvests(vec![harvest("h", T0 + 6, 3)])).await.unwrap(), 1);
+}
+
+async fn coverage_is_summed_and_a_retry_does_not_count_twice(store: impl Store) {
+    let batch = RecordHarvestRequest {
+        coverage: vec![
+            coverage("h", T0, 100, 99),
+            coverage("h", T0 + 300, 50, 50),
+            coverage("i", T0 + 300, 10, 1),
+        ],
+        ..batch_of(vec![])
+    };
+    store.record_harvest(&batch).await.unwrap();
+    store.record_harvest(&batch).await.unwrap();
+    let sum = |found: Vec<memharvest_proto::registry::v1::CoverageRollup>| {
+        found.into_iter().map(|one| (one.judged, one.held, one.target_violation_rate)).collect::<Vec<_>>()
+    };
+    assert_eq!(sum(store.coverage("", T0).await.unwrap()), [(160, 150, 0.01)]);
+    assert_eq!(sum(store.coverage("", T0 + 300).await.unwrap()), [(60, 51, 0.01)]);
+    assert_eq!(sum(store.coverage("h", T0).await.unwrap()), [(150, 149, 0.01)]);
+    assert!(store.coverage("", T0 + 301).await.unwrap().is_empty());
+}
+
+async fn old_history_goes_in_small_steps_and_the_rest_stays(store: impl Store) {
+    for vm in 0..3 {
+        let windows = (0..1000).map(|i| vm_window(vm, T0 + i * 300)).collect();
+        store.record_harvest(&batch_of(windows)).await.unwrap();
+    }
+    let batch = RecordHarvestRequest {
+        hosts: vec![host_window("h", T0), host_window("h", T0 + 999 * 300)],
+        coverage: vec![coverage("h", T0, 1, 1), coverage("h", T0 + 999 * 300, 2, 2)],
+        ..batch_of(vec![])
+    };
+    store.record_harvest(&batch).await.unwrap();
+    let before = T0 + 999 * 300;
+    let mut steps = Vec::new();
+    loop {
+        match store.prune_history(before).await.unwrap() {
+            0 => break,
+            gone => steps.push(gone),
+        }
+    }
+    assert!(steps.iter().all(|gone| *gone <= 2000), "{steps:?}");
+    assert_eq!(steps.iter().sum::<u64>(), 3 * 996 + 2, "whole hours before it");
+    let left = store.vm_history(Uuid::from_u128(2), over(0, i64::from(u32::MAX))).await.unwrap();
+    assert_eq!(left.len(), 4);
+    assert_eq!(store.host_history("h", over(0, i64::from(u32::MAX))).await.unwrap().len(), 1);
+    assert_eq!(store.coverage("", 0).await.unwrap()[0].judged, 2);
+    assert_eq!(store.latest_vms(None, "", 10).await.unwrap().len(), 3);
+}
+
+async fn an_episode_goes_forward_only(store: impl Store) {
+    let open = violation("v", 1, T0, 1);
+    assert_eq!(store.record_violations("p", std::slice::from_ref(&open)).await.unwrap(), 1);
+    assert_eq!(
+        store.record_violations("p", std::slice::from_ref(&open)).await.unwrap(),
+        0,
+        "a retry changes nothing"
+    );
+    assert_eq!(store.violation("v").await.unwrap(), open, "every field comes back as it was");
+    let over = closed(violation("v", 1, T0, 3), T0 + 60);
+    assert_eq!(store.record_violations("p", std::slice::from_ref(&over)).await.unwrap(), 1);
+    assert_eq!(
+        store.record_violations("p", &[violation("v", 1, T0, 2), violation("v", 1, T0, 9)]).await.unwrap(),
+        0
+    );
+    assert_eq!(store.violation("v").await.unwrap(), over);
+    assert!(matches!(store.violation("w").await, Err(StoreError::NotFound(_))));
+}
+
+async fn what_people_say_of_a_violation_outlives_later_reports(store: impl Store) {
+    store.record_violations("p", &[violation("v", 1, T0, 1)]).await.unwrap();
+    let seen = store.acknowledge_violation("v", "seen", &by("ann")).await.unwrap();
+    assert_eq!(
+        (seen.acknowledged_by.as_str(), seen.note.as_str(), seen.acknowledged_at),
+        ("ann", "seen", at(T0))
+    );
+    store.explain_violation("v", "a backup", &by("bob")).await.unwrap();
+    store.record_violations("p", &[closed(violation("v", 1, T0, 2), T0 + 60)]).await.unwrap();
+    let stored = store.violation("v").await.unwrap();
+    assert_eq!((stored.acknowledged_by.as_str(), stored.note.as_str()), ("ann", "seen"));
+    assert_eq!((stored.explained_by.as_str(), stored.explanation.as_str()), ("bob", "a backup"));
+    assert_eq!(stored.state(), ViolationState::Closed);
+    assert_eq!(stored.series.len(), 1);
+    let unknown = store.acknowledge_violation("w", "", &by("ann")).await;
+    assert!(matches!(unknown, Err(StoreError::NotFound(_))));
+    let actions: Vec<String> = audited(&store).await.into_iter().map(|(action, _)| action).collect();
+    assert_eq!(actions, ["violation.explain", "violation.acknowledge"]);
+}
+
+async fn violations_are_listed_newest_first_by_any_filter(store: impl Store) {
+    let mut all: Vec<Violation> = (0_i64..6)
+        .map(|i| violation(&format!("v{i}"), u128::from(i.unsigned_abs() % 2), T0 + i / 2, 1))
+        .collect();
+    all[1] = closed(all[1].clone(), T0 + 60);
+    all[2].set_kind(ViolationKind::Forecast);
+    all[3].host_id = "i".to_owned();
+    store.record_violations("p", &all).await.unwrap();
+    store.acknowledge_violation("v4", "", &by("ann")).await.unwrap();
+    let list = async |filter: ViolationFilter, limit| {
+        let found = store.violations(&filter, limit).await.unwrap();
+        assert!(found.iter().all(|one| one.series.is_empty()), "lists come without series");
+        found.into_iter().map(|one| one.violation_id).collect::<Vec<_>>()
+    };
+    let any = ViolationFilter::default;
+    assert_eq!(list(any(), 10).await, ["v5", "v4", "v3", "v2", "v1", "v0"]);
+    let older_than = Some((T0 * NS + NS + 123_456_789, "v3".to_owned()));
+    assert_eq!(list(ViolationFilter { older_than, ..any() }, 2).await, ["v2", "v1"]);
+    assert_eq!(list(ViolationFilter { state: Some(ViolationState::Closed), ..any() }, 10).await, ["v1"]);
+    assert_eq!(list(ViolationFilter { state: Some(ViolationState::Open), ..any() }, 2).await, ["v5", "v4"]);
+    assert_eq!(list(ViolationFilter { kind: Some(ViolationKind::Forecast), ..any() }, 10).await, ["v2"]);
+    assert_eq!(list(ViolationFilter { host_id: "i".to_owned(), ..any() }, 10).await, ["v3"]);
+    assert_eq!(list(ViolationFilter { vm: Some(Uuid::from_u128(1)), ..any() }, 10).await, ["v5", "v3", "v1"]);
+    assert_eq!(list(ViolationFilter { since_ns: Some((T0 + 2) * NS), ..any() }, 10).await, ["v5", "v4"]);
+    assert_eq!(list(ViolationFilter { acknowledged: Some(true), ..any() }, 10).await, ["v4"]);
+    assert_eq!(list(ViolationFilter { acknowledged: Some(false), ..any() }, 10).await.len(), 5);
+    let counts: Vec<_> = store
+        .violation_counts()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|one| (one.kind, one.state, one.count))
+        .collect();
+    assert_eq!(counts, [(1, 1, 1), (2, 1, 4), (2, 2, 1)]);
+}
+
+async fn changes_of_violations_can_be_followed(store: impl Store) {
+    let hint = store.violation_sequence();
+    store.record_violations("p", &[violation("a", 1, T0, 1), violation("b", 1, T0, 1)]).await.unwrap();
+    let (sequence, open) = store.open_violations().await.unwrap();
+    assert_eq!((sequence, open.len()), (2, 2));
+    store.record_violations("p", &[closed(violation("a", 1, T0, 2), T0 + 1)]).await.unwrap();
+    store.acknowledge_violation("b", "", &by("ann")).await.unwrap();
+    store.record_violations("p", &[violation("b", 1, T0, 1)]).await.unwrap();
+    assert_eq!(*hint.borrow(), 4, "a retry is no change");
+    let changes = store.violation_changes(sequence, 10).await.unwrap();
+    let told: Vec<_> = changes.iter().map(|(at, one)| (*at, one.violation_id.as_str())).collect();
+    assert_eq!(told, [(3, "a"), (4, "b")]);
+    assert_eq!(store.open_violations().await.unwrap().1.len(), 1);
+}
+
+async fn a_batch_that_fails_leaves_nothing(store: impl Store) {
+    let broken = Violation { vm_id: "no uuid".to_owned(), ..violation("b", 1, T0, 1) };
+    assert!(store.record_violations("p", &[violation("a", 1, T0, 1), broken]).await.is_err());
+    assert!(store.violation_counts().await.unwrap().is_empty());
+    let broken = memharvest_proto::registry::v1::VmRollup { vm_id: "no uuid".to_owned(), ..vm_window(1, T0) };
+    let batch = RecordHarvestRequest {
+        hosts: vec![host_window("h", T0)],
+        ..batch_of(vec![vm_window(1, T0), broken])
+    };
+    assert!(store.record_harvest(&batch).await.is_err());
+    assert!(store.latest_hosts("").await.unwrap().is_empty());
+    assert_eq!(store.stored().await.unwrap().hosts, 0);
+}
+
+/// Whatever order reports come in, and however often, the ledger ends at the newest state and never goes back on the way.
+async fn any_order_of_reports_ends_alike(store: impl Store, order: Vec<usize>) {
+    let reports = [
+        violation("v", 1, T0, 1),
+        violation("v", 1, T0, 2),
+        closed(violation("v", 1, T0, 3), T0 + 60),
+        closed(violation("v", 1, T0, 4), T0 + 70),
+    ];
+    let mut newest = None;
+    for i in order {
+        store.record_violations("p", &reports[i..=i]).await.unwrap();
+        newest = newest.max(Some(i));
+        let stored = store.violation("v").await.unwrap();
+        assert_eq!(Some(&stored), newest.map(|i| &reports[i]));
+    }
+}
+
+macro_rules! store_contract {
+    ($database:ident, $fresh:expr, $($behaviour:ident),* $(,)?) => {
+        mod $database {
+            use super::*;
+            $(
+                #[tokio::test]
+                async fn $behaviour() {
+                    let (store, _kept) = $fresh.await;
+                    super::$behaviour(store).await;
+                }
+            )*
+
+            proptest! {
+                #![proptest_config(ProptestConfig::with_cases(12))]
+                #[test]
+                fn any_order_of_reports_ends_alike(order in prop::collection::vec(0_usize..4, 1..10)) {
+                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                    runtime.block_on(async {
+                        let (store, _kept) = $fresh.await;
+                        super::any_order_of_reports_ends_alike(store, order).await;
+                    });
+                }
+            }
+        }
+    };
+}
+
+async fn fresh_sqlite() -> (SqliteStore, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&folder.path().join("registry.db")).await.unwrap();
+    (store, folder)
+}
+
+store_contract!(
+    sqlite,
+    fresh_sqlite(),
+    an_agent_is_registered_once_and_its_etag_follows_its_changes,
+    what_an_operator_orders_outlives_a_restart_of_the_agent,
+    a_decommissioned_agent_stays_so_until_it_is_started_again,
+    heartbeats_are_written_down_in_batches_and_never_go_back,
+    a_boundary_is_versioned_and_guarded_by_its_etag,
+    changes_of_boundaries_can_be_followed_from_any_revision,
+    a_batch_sent_twice_is_stored_once,
+    a_record_of_the_same_window_replaces_the_former,
+    history_is_read_by_its_range_over_gaps_and_hours,
+    the_newest_window_is_known_whatever_order_records_come_in,
+    an_older_harvest_is_passed_over,
+    coverage_is_summed_and_a_retry_does_not_count_twice,
+    old_history_goes_in_small_steps_and_the_rest_stays,
+    an_episode_goes_forward_only,
+    what_people_say_of_a_violation_outlives_later_reports,
+    violations_are_listed_newest_first_by_any_filter,
+    changes_of_violations_can_be_followed,
+    a_batch_that_fails_leaves_nothing,
+);
+
+#[tokio::test]
+async fn the_ledgers_of_sqlite_can_only_be_appended_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("registry.db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    store.set_boundary(&Scope::Fleet, &floor(1), "", &by("ann")).await.unwrap();
+    store.close().await;
+    drop(store);
+    let pool = sqlx::SqlitePool::connect(&format!("sqlite:{}", path.display())).await.unwrap();
+    for forbidden in [
+        "DELETE FROM audit_events",
+        "UPDATE audit_events SET author = 'eve'",
+        "DELETE FROM boundary_versions",
+        "UPDATE boundary_versions SET author = 'eve'",
+    ] {
+        assert!(sqlx::query(forbidden).execute(&pool).await.is_err(), "{forbidden}");
+    }
+}
