@@ -1,2 +1,7 @@
 //! memharvest-gateway
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    memharvest_services::process::main(memharvest_gateway::SERVICE, memharvest_gateway::run)
+}

@@ -1,0 +1,112 @@
+//! `/metrics` of the port: series of the whole fleet and nothing else. Hosts and machines are exported by collectors, processes on
+//! their admin ports: each series has one home.
+
+use std::collections::BTreeMap;
+
+use axum::extract::State;
+use axum::response::IntoResponse;
+use http::header::CONTENT_TYPE;
+use memharvest_services::page_writer::{MetricType, PageWriter, Value};
+
+use crate::live::{Snapshot, held_ratio};
+use crate::rest::App;
+use crate::rest::words::{AgentState, HostState, Signal, Span, ViolationKind};
+use crate::wire::span;
+
+pub(crate) async fn page(State(app): State<App>) -> impl IntoResponse {
+    let mut page = PageWriter::default();
+    write(&mut page, &app.live.snapshot());
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page.finish())
+}
+
+/// Writes the fleet's series; what is not known has none.
+fn write(page: &mut PageWriter, snapshot: &Snapshot) {
+    let fleet = &snapshot.fleet;
+    let sums = [
+        ("allocated", "Memory that the machines hold", fleet.allocated_bytes),
+        ("rss", "Resident sets of the machines", fleet.rss_bytes),
+        ("predicted_rss", "Raw forecasts of the resident sets' peaks", fleet.predicted_rss_bytes),
+        ("harvestable", "Memory not touched and not expected to be", fleet.harvestable_bytes),
+        ("reclaimable", "Memory that balloons could add", fleet.reclaimable_bytes),
+    ];
+    for (name, help, bytes) in sums {
+        let name = format!("memharvest_fleet_memory_{name}_bytes");
+        let help = format!("{help}, summed over all hosts.");
+        gauge(page, &name, &help, bytes.map(|bytes| (Vec::new(), Value::Whole(bytes))));
+    }
+    let hosts_in = |state: HostState| {
+        let count = snapshot.hosts.iter().filter(|view| view.host.state == i32::from(state.wire())).count();
+        (vec![("state", state.as_str().to_owned())], count.into())
+    };
+    let states = [HostState::Live, HostState::Stale, HostState::Lost];
+    gauge(page, "memharvest_fleet_hosts", "Hosts, by whether their figures are fresh.", states.map(hosts_in));
+    gauge(page, "memharvest_fleet_vms", "Machines that run.", [(Vec::new(), fleet.vms.into())]);
+    violations(page, snapshot);
+    coverage(page, snapshot);
+    agents(page, snapshot);
+}
+
+fn violations(page: &mut PageWriter, snapshot: &Snapshot) {
+    let open = snapshot.records.violations_open();
+    gauge(
+        page,
+        "memharvest_violations_open",
+        "Violations that are open.",
+        open.map(|count| (Vec::new(), count.into())),
+    );
+    let Some(counts) = &snapshot.records.violations else { return };
+    page.header(
+        "memharvest_violations_total",
+        "Violations since the registry's history begins, by what was broken.",
+        MetricType::Counter,
+    );
+    for kind in [ViolationKind::Forecast, ViolationKind::Promise, ViolationKind::Boundary] {
+        let of_kind = counts.iter().filter(|count| count.kind == i32::from(kind.wire()));
+        page.sample(&[("kind", kind.as_str())], of_kind.map(|count| count.count).sum::<u64>());
+    }
+}
+
+fn coverage(page: &mut PageWriter, snapshot: &Snapshot) {
+    let mut by_forecast: BTreeMap<(&str, String), Vec<_>> = BTreeMap::new();
+    for part in &snapshot.fleet.coverage {
+        if let (Some(signal), Some(horizon)) = (Signal::of(part.signal), span(part.horizon.as_ref())) {
+            by_forecast.entry((signal.as_str(), Span(horizon).to_string())).or_default().push(*part);
+        }
+    }
+    let ratios = by_forecast.into_iter().filter_map(|((signal, horizon), parts)| {
+        Some((vec![("signal", signal.to_owned()), ("horizon", horizon)], held_ratio(&parts)?.into()))
+    });
+    gauge(
+        page,
+        "memharvest_prediction_coverage_ratio",
+        "Share of the raw forecasts judged in the last 24 hours that held.",
+        ratios,
+    );
+}
+
+fn agents(page: &mut PageWriter, snapshot: &Snapshot) {
+    let Some(agents) = &snapshot.records.agents else { return };
+    let states = [AgentState::Live, AgentState::Late, AgentState::Lost, AgentState::Decommissioned];
+    let count = |state: AgentState| {
+        let count = agents.values().filter(|agent| agent.state == i32::from(state.wire())).count();
+        (vec![("state", state.as_str().to_owned())], count.into())
+    };
+    gauge(page, "memharvest_agents", "Processes of the mesh, by whether they are heard.", states.map(count));
+}
+
+fn gauge(
+    page: &mut PageWriter,
+    name: &str,
+    help: &str,
+    samples: impl IntoIterator<Item = (Vec<(&'static str, String)>, Value)>,
+) {
+    let mut samples = samples.into_iter().peekable();
+    if samples.peek().is_none() {
+        return;
+    }
+    page.header(name, help, MetricType::Gauge);
+    for (labels, value) in samples {
+        let labels: Vec<(&str, &str)> = labels.iter().map(|(name, text)| (*name, text.as_str())).collect();
+        page.sample(&labels, value);
+    }
+}

@@ -1,0 +1,159 @@
+//! `WatchFleet`: the fleet now, then what changed, in bursts.
+
+use std::cmp::Ordering;
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::Stream;
+use futures::stream::unfold;
+use memharvest_proto::gateway::v1::WatchFleetResponse;
+use memharvest_proto::predictor::v1::HostUpdate;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tonic::Status;
+
+use crate::live::{HostView, Live, Snapshot};
+
+/// Changes within this time are one event.
+const COALESCED: Duration = Duration::from_millis(500);
+/// Machines in one event at most, so that no message outgrows what clients take by default.
+const VMS_AN_EVENT: usize = 2000;
+
+/// The stream of one client.
+pub(crate) type Events = Pin<Box<dyn Stream<Item = Result<WatchFleetResponse, Status>> + Send>>;
+
+struct Watching {
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    sent: Option<Arc<Snapshot>>,
+    sent_at: Instant,
+    include_hosts: bool,
+    waiting: VecDeque<WatchFleetResponse>,
+}
+
+/// First the whole fleet, then every change of it.
+pub(crate) fn events(live: &Live, include_hosts: bool) -> Events {
+    let watching = Watching {
+        snapshots: live.subscribe(),
+        sent: None,
+        sent_at: Instant::now(),
+        include_hosts,
+        waiting: VecDeque::new(),
+    };
+    Box::pin(unfold(watching, |mut watching| async {
+        let event = watching.next().await?;
+        Some((Ok(event), watching))
+    }))
+}
+
+impl Watching {
+    async fn next(&mut self) -> Option<WatchFleetResponse> {
+        loop {
+            if let Some(event) = self.waiting.pop_front() {
+                return Some(event);
+            }
+            if self.sent.is_some() {
+                self.snapshots.changed().await.ok()?;
+                tokio::time::sleep_until(self.sent_at + COALESCED).await;
+            }
+            let now = Arc::clone(&self.snapshots.borrow_and_update());
+            self.waiting = difference(self.sent.as_deref(), &now, self.include_hosts).into();
+            self.sent = Some(now);
+            self.sent_at = Instant::now();
+        }
+    }
+}
+
+/// The events that lead from one snapshot to the next; none where nothing changed.
+fn difference(before: Option<&Snapshot>, now: &Snapshot, include_hosts: bool) -> Vec<WatchFleetResponse> {
+    let (mut changed, mut gone) = (Vec::new(), Vec::new());
+    if include_hosts {
+        compare(before.map_or(&[], |before| &before.hosts), &now.hosts, &mut changed, &mut gone);
+    }
+    let same_sums = before.is_some_and(|before| before.fleet == now.fleet);
+    if same_sums && changed.is_empty() && gone.is_empty() {
+        return Vec::new();
+    }
+    let mut events =
+        vec![WatchFleetResponse { fleet: Some(now.fleet.clone()), updates: Vec::new(), gone_host_ids: gone }];
+    let mut room = VMS_AN_EVENT;
+    for view in changed {
+        if view.vms.len() > room {
+            events
+                .push(WatchFleetResponse { fleet: Some(now.fleet.clone()), ..WatchFleetResponse::default() });
+            room = VMS_AN_EVENT;
+        }
+        room = room.saturating_sub(view.vms.len().max(1));
+        if let Some(event) = events.last_mut() {
+            let vms = view.vms.iter().map(|vm| vm.as_ref().clone()).collect();
+            event.updates.push(HostUpdate { host: Some(view.host.clone()), vms });
+        }
+    }
+    events
+}
+
+/// Walks two ordered lists at once. A view that is the same object has not changed.
+fn compare<'a>(
+    before: &[Arc<HostView>],
+    now: &'a [Arc<HostView>],
+    changed: &mut Vec<&'a HostView>,
+    gone: &mut Vec<String>,
+) {
+    let mut before = before.iter().peekable();
+    for view in now {
+        while let Some(older) = before.next_if(|older| older.host.host_id < view.host.host_id) {
+            gone.push(older.host.host_id.clone());
+        }
+        let same = before.next_if(|older| older.host.host_id.cmp(&view.host.host_id) == Ordering::Equal);
+        if same.is_none_or(|older| !Arc::ptr_eq(older, view)) {
+            changed.push(view);
+        }
+    }
+    gone.extend(before.map(|older| older.host.host_id.clone()));
+}
+
+#[cfg(test)]
+mod tests {
+    use memharvest_proto::gateway::v1::Fleet;
+    use memharvest_proto::predictor::v1::Host;
+
+    use super::*;
+
+    fn host(id: &str, vms: usize) -> Arc<HostView> {
+        let host = Host { host_id: id.into(), ..Host::default() };
+        Arc::new(HostView {
+            host,
+            vms: (0..vms).map(|_| Arc::default()).collect(),
+            predictor: Some(0),
+            expires: None,
+        })
+    }
+
+    fn fleet(hosts: &[&Arc<HostView>], vms: u32) -> Snapshot {
+        let hosts = hosts.iter().map(|host| Arc::clone(host)).collect();
+        Snapshot { hosts, fleet: Fleet { vms, ..Fleet::default() }, ..Snapshot::default() }
+    }
+
+    #[test]
+    fn only_what_changed_is_told() {
+        let (a, b, c, b_later) = (host("a", 1), host("b", 1), host("c", 1), host("b", 2));
+        let before = fleet(&[&a, &b], 2);
+        let first = difference(None, &before, true);
+        assert_eq!(first[0].updates.len(), 2);
+        let events = difference(Some(&before), &fleet(&[&b_later, &c], 3), true);
+        let updated: Vec<_> =
+            events[0].updates.iter().map(|update| update.host.as_ref().unwrap().host_id.as_str()).collect();
+        assert_eq!((updated, events[0].gone_host_ids.as_slice()), (vec!["b", "c"], &["a".to_owned()][..]));
+        assert!(difference(Some(&before), &fleet(&[&a, &b], 2), true).is_empty());
+        assert_eq!(difference(Some(&before), &fleet(&[&b_later], 2), false).len(), 0);
+        assert_eq!(difference(Some(&before), &fleet(&[&a, &b], 3), false)[0].updates.len(), 0);
+    }
+
+    #[test]
+    fn a_large_fleet_comes_in_parts() {
+        let hosts: Vec<_> = (0..5).map(|id| host(&format!("host-{id}"), 900)).collect();
+        let events = difference(None, &fleet(&hosts.iter().collect::<Vec<_>>(), 4500), true);
+        assert_eq!(events.iter().map(|event| event.updates.len()).collect::<Vec<_>>(), [2, 2, 1]);
+    }
+}

@@ -1,0 +1,139 @@
+//! The REST API under `/api/v1`, and the other HTTP paths of the port. Handlers are thin: they read the live state, or ask the
+//! registry or a predictor, and write JSON as the contract names it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::response::{Html, IntoResponse};
+use axum::routing::get;
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use memharvest_services::admin_server::AdminServer;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response as OpenApiResponse, ResponseBuilder};
+use utoipa::{IntoResponses, OpenApi};
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::live::Live;
+use crate::upstream::Upstream;
+use crate::{discovery, fleet_metrics};
+
+mod agents;
+mod author;
+mod body;
+mod boundaries;
+mod boundary_values;
+mod fleet;
+mod history;
+mod hosts;
+mod leases;
+pub(crate) mod paging;
+pub mod problem;
+pub(crate) mod query;
+mod tokens;
+mod violations;
+mod vms;
+pub mod words;
+
+use problem::{PROBLEM_JSON, Problem};
+
+/// What every handler can reach.
+#[derive(Clone, Debug)]
+pub struct App {
+    /// The fleet as it is now.
+    pub live: Live,
+    /// The services behind the gateway.
+    pub upstream: Upstream,
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "memharvest",
+        description = "The memory that virtual machines hold and do not use: how much can be harvested, why, and whether the promise held. Times are RFC 3339, spans like 15m, sizes in bytes; null means not known. Every error is a problem by RFC 9457.",
+        license(name = "MIT", identifier = "MIT")
+    ),
+    servers((url = "/", description = "This gateway")),
+    components(schemas(Problem)),
+    tags(
+        (name = "fleet", description = "Sums over all hosts"),
+        (name = "hosts", description = "Hosts and what runs on them"),
+        (name = "vms", description = "Virtual machines and why their harvest is what it is"),
+        (name = "boundaries", description = "What operators allow"),
+        (name = "violations", description = "Broken forecasts, promises and boundaries"),
+        (name = "leases", description = "Harvested memory that is spent"),
+        (name = "agents", description = "Processes of the mesh"),
+        (name = "audit", description = "Who changed what"),
+        (name = "tokens", description = "Static secrets of callers"),
+    )
+)]
+struct ApiDescription;
+
+/// The answer of every operation when it fails.
+pub(crate) struct Problems;
+
+impl IntoResponses for Problems {
+    fn responses() -> BTreeMap<String, RefOr<OpenApiResponse>> {
+        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+        let response =
+            ResponseBuilder::new().description("What went wrong, by RFC 9457").content(PROBLEM_JSON, content);
+        BTreeMap::from([("default".to_owned(), response.build().into())])
+    }
+}
+
+fn api() -> OpenApiRouter<App> {
+    let version_1 = OpenApiRouter::new()
+        .merge(fleet::routes())
+        .merge(hosts::routes())
+        .merge(vms::routes())
+        .merge(history::routes())
+        .merge(boundaries::routes())
+        .merge(violations::routes())
+        .merge(leases::routes())
+        .merge(tokens::routes())
+        .merge(agents::routes());
+    OpenApiRouter::with_openapi(ApiDescription::openapi()).nest("/api/v1", version_1)
+}
+
+/// The OpenAPI document of the handlers, as JSON.
+#[must_use]
+pub fn openapi_json() -> String {
+    let mut document = serde_json::to_string_pretty(&api().into_openapi()).unwrap_or_default();
+    document.push('\n');
+    document
+}
+
+/// Everything on the port that is not gRPC. `probes` answers `/livez` and `/readyz` like the admin server.
+pub(crate) fn router(app: App, probes: AdminServer) -> Router {
+    let probes = probes.router();
+    let document: Arc<str> = openapi_json().into();
+    let (api, _) = api().split_for_parts();
+    api.route("/metrics", get(fleet_metrics::page))
+        .route("/sd/prometheus", get(discovery::targets))
+        .route(
+            "/openapi.json",
+            get(|| async move { ([(CONTENT_TYPE, "application/json")], document.to_string()) }),
+        )
+        .route("/", get(|| async { Html(include_str!("landing_page.html")) }))
+        .route("/docs", get(|| async { not_built("the API's pages; /openapi.json describes it for programs") }))
+        .route("/federate", get(|| async { not_built("federation; collectors serve host and machine series on their own /metrics, and /sd/prometheus lists them") }))
+        .route_service("/livez", probes.clone())
+        .route_service("/readyz", probes)
+        .with_state(app)
+        .layer(DefaultBodyLimit::max(body::LONGEST_BODY))
+        .layer(CatchPanicLayer::custom(problem::panicked))
+        .layer(axum::middleware::from_fn(problem::name_every_error))
+        .layer(CompressionLayer::new())
+}
+
+fn not_built(what: &str) -> impl IntoResponse + use<> {
+    Problem::new(StatusCode::NOT_IMPLEMENTED, format!("this version does not serve {what}"))
+}
+
+/// A text that says something.
+fn text(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}

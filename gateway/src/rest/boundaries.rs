@@ -1,0 +1,369 @@
+//! `/boundaries`: what operators allow, with versions, preconditions and simulation.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use http::header::{ETAG, IF_MATCH};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use jiff::Timestamp;
+use memharvest_proto::predictor::v1 as predictor;
+use memharvest_proto::registry::v1 as wire;
+use memharvest_services::proto_time::duration_to_proto;
+use serde::Serialize;
+use tonic::{Code, Status};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::author::author_of;
+use super::body::JsonBody;
+use super::boundary_values::{BoundaryChange, BoundaryValues, Simulation};
+use super::problem::Problem;
+use super::query::{Page, Query};
+use super::text;
+use super::words::Span;
+use super::{App, Problems};
+use crate::wire::time;
+
+/// How far back a simulation looks unless it says.
+const DEFAULT_LOOKBACK: Duration = Duration::from_hours(24);
+
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(list_boundaries))
+        .routes(routes!(get_boundary, set_boundary, delete_boundary))
+        .routes(routes!(list_versions))
+        .routes(routes!(get_effective))
+        .routes(routes!(simulate))
+}
+
+/// A boundary as it was set. A null value says nothing at this scope.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Boundary {
+    /// `vm:<uuid>`, `host:<id>`, `group:<label>=<value>` or `fleet`.
+    scope: String,
+    /// Text to give back in `If-Match`, quotes included.
+    etag: String,
+    /// Counts the changes of this scope from 1.
+    version: u64,
+    #[serde(flatten)]
+    values: BoundaryValues,
+    /// Who set it.
+    author: String,
+    /// Why.
+    reason: Option<String>,
+    /// When.
+    updated_at: Option<Timestamp>,
+    /// True for a version that removed the boundary.
+    deleted: bool,
+}
+
+impl From<wire::Boundary> for Boundary {
+    fn from(boundary: wire::Boundary) -> Self {
+        Self {
+            scope: boundary.scope,
+            etag: boundary.etag,
+            version: boundary.version,
+            values: boundary.values.unwrap_or_default().into(),
+            author: boundary.author,
+            reason: text(&boundary.reason),
+            updated_at: time(boundary.updated_at.as_ref()),
+            deleted: boundary.deleted,
+        }
+    }
+}
+
+/// A page of boundaries.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BoundaryList {
+    /// The boundaries, ordered by scope.
+    boundaries: Vec<Boundary>,
+    /// Empty: this was the last page.
+    next_page_token: String,
+}
+
+/// A page of versions.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BoundaryVersionList {
+    /// The versions, newest first.
+    versions: Vec<Boundary>,
+    /// Empty: this was the last page.
+    next_page_token: String,
+}
+
+/// What holds at a scope, and where each value comes from.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct EffectiveBoundary {
+    /// The scope that was resolved.
+    scope: String,
+    #[serde(flatten)]
+    values: BoundaryValues,
+    /// Where each value comes from.
+    sources: Vec<BoundarySource>,
+}
+
+/// Where an effective value comes from.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BoundarySource {
+    /// Name of the value.
+    field: String,
+    /// The scope that set it; null: the program's default.
+    scope: Option<String>,
+    /// Version of that scope; null: the program's default.
+    version: Option<u64>,
+}
+
+/// What a boundary would have gained and cost on stored history.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SimulationResult {
+    /// In total.
+    total: Option<SimulatedEffect>,
+    /// By machine.
+    vms: Vec<SimulatedEffect>,
+    /// History from here.
+    from: Option<Timestamp>,
+    /// History until here.
+    to: Option<Timestamp>,
+}
+
+/// Gain and cost of one machine or of all.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SimulatedEffect {
+    /// The machine; null: all.
+    vm: Option<String>,
+    /// Mean harvest under the boundaries as they are.
+    harvest_before_bytes: u64,
+    /// Mean harvest under the simulated boundary.
+    harvest_after_bytes: u64,
+    /// Promise violations under the boundaries as they are.
+    violations_before: u64,
+    /// Promise violations under the simulated boundary.
+    violations_after: u64,
+}
+
+impl From<predictor::SimulatedEffect> for SimulatedEffect {
+    fn from(effect: predictor::SimulatedEffect) -> Self {
+        Self {
+            vm: text(&effect.vm_id),
+            harvest_before_bytes: effect.harvest_before_bytes,
+            harvest_after_bytes: effect.harvest_after_bytes,
+            violations_before: effect.violations_before,
+            violations_after: effect.violations_after,
+        }
+    }
+}
+
+/// Boundaries, ordered by scope
+#[utoipa::path(get, path = "/boundaries", tag = "boundaries", params(Page),
+    responses((status = 200, body = BoundaryList), Problems))]
+async fn list_boundaries(State(app): State<App>, mut query: Query) -> Result<Json<BoundaryList>, Problem> {
+    let page = query.page();
+    query.finish()?;
+    let request = wire::ListBoundariesRequest { page_size: page.wire_size(), page_token: page.token };
+    let found = app.upstream.boundaries().list_boundaries(request).await?.into_inner();
+    let boundaries = found.boundaries.into_iter().map(Boundary::from).collect();
+    Ok(Json(BoundaryList { boundaries, next_page_token: found.next_page_token }))
+}
+
+/// The boundary set at a scope
+#[utoipa::path(get, path = "/boundaries/{scope}", tag = "boundaries",
+    params(("scope" = String, Path, description = "`vm:<uuid>`, `host:<id>`, `group:<label>=<value>` or `fleet`, percent-encoded")),
+    responses((status = 200, body = Boundary, headers(("etag" = String, description = "Text for `If-Match`"))), Problems))]
+async fn get_boundary(
+    State(app): State<App>,
+    Path(scope): Path<String>,
+    query: Query,
+) -> Result<Response, Problem> {
+    query.finish()?;
+    let request = wire::GetBoundaryRequest { scope };
+    let found = app.upstream.boundaries().get_boundary(request).await?.into_inner();
+    answer(StatusCode::OK, found.boundary)
+}
+
+/// Sets all values of a scope
+///
+/// A new scope needs no `If-Match`; an existing one needs the etag that the change rests on.
+#[utoipa::path(put, path = "/boundaries/{scope}", tag = "boundaries",
+    params(
+        ("scope" = String, Path, description = "`vm:<uuid>`, `host:<id>`, `group:<label>=<value>` or `fleet`, percent-encoded"),
+        ("if-match" = Option<String>, Header, description = "The etag that the change rests on"),
+        ("x-memharvest-author" = Option<String>, Header, description = "Who makes the change, unless the body says"),
+    ),
+    request_body = BoundaryChange,
+    responses(
+        (status = 200, body = Boundary, headers(("etag" = String, description = "Text for `If-Match`"))),
+        (status = 201, body = Boundary, description = "The scope is new", headers(("etag" = String, description = "Text for `If-Match`"))),
+        Problems))]
+async fn set_boundary(
+    State(app): State<App>,
+    Path(scope): Path<String>,
+    query: Query,
+    headers: HeaderMap,
+    JsonBody(change): JsonBody<BoundaryChange>,
+) -> Result<Response, Problem> {
+    query.finish()?;
+    if change.scope.as_ref().is_some_and(|own| *own != scope) {
+        return Err(Problem::bad_field("scope", format!("is not the scope of the path, `{scope}`")));
+    }
+    let values = Some(change.values());
+    let author = author_of(&headers, change.author)?;
+    let etag = if_match(&app, &headers, &scope).await?;
+    let is_new = etag.is_empty();
+    let reason = change.reason.unwrap_or_default();
+    let request = wire::SetBoundaryRequest { scope, values, etag, author, reason };
+    let set = app.upstream.boundaries().set_boundary(request).await.map_err(precondition)?;
+    answer(if is_new { StatusCode::CREATED } else { StatusCode::OK }, set.into_inner().boundary)
+}
+
+/// Removes what was set at a scope; its versions stay
+#[utoipa::path(delete, path = "/boundaries/{scope}", tag = "boundaries",
+    params(
+        ("scope" = String, Path, description = "`vm:<uuid>`, `host:<id>`, `group:<label>=<value>` or `fleet`, percent-encoded"),
+        ("reason" = Option<String>, Query, description = "Why"),
+        ("if-match" = String, Header, description = "The etag that the change rests on"),
+        ("x-memharvest-author" = Option<String>, Header, description = "Who asks; `anonymous` by default"),
+    ),
+    responses((status = 204, description = "Nothing is set at the scope any more"), Problems))]
+async fn delete_boundary(
+    State(app): State<App>,
+    Path(scope): Path<String>,
+    mut query: Query,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    let reason = query.one("reason").unwrap_or_default();
+    query.finish()?;
+    let author = author_of(&headers, None)?;
+    let etag = if_match(&app, &headers, &scope).await?;
+    let request = wire::DeleteBoundaryRequest { scope, etag, author, reason };
+    app.upstream.boundaries().delete_boundary(request).await.map_err(precondition)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// All versions of a scope, newest first
+#[utoipa::path(get, path = "/boundaries/{scope}/versions", tag = "boundaries",
+    params(("scope" = String, Path, description = "`vm:<uuid>`, `host:<id>`, `group:<label>=<value>` or `fleet`, percent-encoded"), Page),
+    responses((status = 200, body = BoundaryVersionList), Problems))]
+async fn list_versions(
+    State(app): State<App>,
+    Path(scope): Path<String>,
+    mut query: Query,
+) -> Result<Json<BoundaryVersionList>, Problem> {
+    let page = query.page();
+    query.finish()?;
+    let request =
+        wire::ListBoundaryVersionsRequest { scope, page_size: page.wire_size(), page_token: page.token };
+    let found = app.upstream.boundaries().list_boundary_versions(request).await?.into_inner();
+    let versions = found.boundaries.into_iter().map(Boundary::from).collect();
+    Ok(Json(BoundaryVersionList { versions, next_page_token: found.next_page_token }))
+}
+
+/// What holds for a scope, value by value
+#[utoipa::path(get, path = "/boundaries/{scope}/effective", tag = "boundaries",
+    params(
+        ("scope" = String, Path, description = "`vm:<uuid>`, `host:<id>`, `group:<label>=<value>` or `fleet`, percent-encoded"),
+        ("host" = Option<String>, Query, description = "For a machine: the host that it runs on; by default where it is now"),
+    ),
+    responses((status = 200, body = EffectiveBoundary), Problems))]
+async fn get_effective(
+    State(app): State<App>,
+    Path(scope): Path<String>,
+    mut query: Query,
+) -> Result<Json<EffectiveBoundary>, Problem> {
+    let host: Option<String> = query.one("host");
+    query.finish()?;
+    let host_id = host.or_else(|| host_now(&app, &scope)).unwrap_or_default();
+    let request = wire::GetEffectiveBoundaryRequest { scope, host_id };
+    let found = app.upstream.boundaries().get_effective_boundary(request).await?.into_inner();
+    let source = |source: wire::BoundarySource| BoundarySource {
+        field: source.field,
+        version: (!source.scope.is_empty()).then_some(source.version),
+        scope: text(&source.scope),
+    };
+    Ok(Json(EffectiveBoundary {
+        scope: found.scope,
+        values: found.values.unwrap_or_default().into(),
+        sources: found.sources.into_iter().map(source).collect(),
+    }))
+}
+
+/// What a boundary would have gained and cost on stored history
+#[utoipa::path(post, path = "/boundaries/{scope}/simulate", tag = "boundaries",
+    params(("scope" = String, Path, description = "`vm:<uuid>`, `host:<id>`, `group:<label>=<value>` or `fleet`, percent-encoded")),
+    request_body = Simulation,
+    responses((status = 200, body = SimulationResult), Problems))]
+async fn simulate(
+    State(app): State<App>,
+    Path(scope): Path<String>,
+    query: Query,
+    JsonBody(simulation): JsonBody<Simulation>,
+) -> Result<Json<SimulationResult>, Problem> {
+    query.finish()?;
+    let lookback = simulation.lookback.map_or(DEFAULT_LOOKBACK, |Span(lookback)| lookback);
+    let request = predictor::SimulateBoundaryRequest {
+        scope,
+        values: Some(simulation.values()),
+        lookback: Some(duration_to_proto(lookback)),
+    };
+    // Every predictor can: the history comes from the registry.
+    let mut predictor = app.upstream.predictor(0).ok_or_else(|| {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the gateway knows no predictor that could simulate")
+    })?;
+    let result = predictor.simulate_boundary(request).await?.into_inner();
+    Ok(Json(SimulationResult {
+        total: result.total.map(SimulatedEffect::from),
+        vms: result.vms.into_iter().map(SimulatedEffect::from).collect(),
+        from: time(result.from.as_ref()),
+        to: time(result.to.as_ref()),
+    }))
+}
+
+/// The boundary with its etag as a header, the same text as in the body.
+fn answer(status: StatusCode, boundary: Option<wire::Boundary>) -> Result<Response, Problem> {
+    let boundary = boundary.ok_or_else(|| {
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the registry answered without a boundary")
+    })?;
+    let etag = HeaderValue::try_from(&boundary.etag).map_err(|_| {
+        Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the registry answered with an etag that is no header",
+        )
+    })?;
+    Ok((status, [(ETAG, etag)], Json(Boundary::from(boundary))).into_response())
+}
+
+/// The etag that a change rests on; empty where the request does not say. `*` and lists stand for the etag that holds
+/// now if they cover it; if not, their text goes on as it is and is refused as stale, after the body was judged.
+async fn if_match(app: &App, headers: &HeaderMap, scope: &str) -> Result<String, Problem> {
+    let Some(given) = headers.get(IF_MATCH) else { return Ok(String::new()) };
+    let given =
+        given.to_str().map_err(|_| Problem::bad_field("if-match", "is no printable ASCII text"))?.trim();
+    if given != "*" && !given.contains(',') {
+        return Ok(given.to_owned());
+    }
+    let request = wire::GetBoundaryRequest { scope: scope.to_owned() };
+    let current = match app.upstream.boundaries().get_boundary(request).await {
+        Ok(found) => found.into_inner().boundary.unwrap_or_default().etag,
+        Err(status) if matches!(status.code(), Code::NotFound | Code::InvalidArgument) => String::new(),
+        Err(status) => return Err(status.into()),
+    };
+    let covered = !current.is_empty() && (given == "*" || given.split(',').any(|tag| tag.trim() == current));
+    Ok(if covered { current } else { given.to_owned() })
+}
+
+/// A missing `If-Match` is 428, a stale one 412.
+fn precondition(status: Status) -> Problem {
+    let code = status.code();
+    if code == Code::FailedPrecondition {
+        let detail = format!("{}; send it in If-Match", status.message());
+        return Problem::new(StatusCode::PRECONDITION_REQUIRED, detail);
+    }
+    status.into()
+}
+
+/// The host on which the machine of a `vm:` scope is now.
+fn host_now(app: &App, scope: &str) -> Option<String> {
+    let vm = scope.strip_prefix("vm:")?.to_ascii_lowercase();
+    Some(app.live.snapshot().vm(&vm)?.host_id.clone())
+}

@@ -1,0 +1,199 @@
+//! `/leases`: harvested memory that is spent.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use http::StatusCode;
+use jiff::Timestamp;
+use memharvest_proto::registry::v1 as wire;
+use memharvest_services::proto_time::duration_to_proto;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::body::JsonBody;
+use super::problem::Problem;
+use super::query::{Page, Query};
+use super::text;
+use super::words::{LeaseState, Span};
+use super::{App, Problems};
+use crate::wire::time;
+
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(list_leases, reserve_memory))
+        .routes(routes!(renew_lease, release_lease))
+}
+
+/// Bytes of a host's harvest that are spent.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Lease {
+    id: String,
+    /// The host.
+    host: String,
+    /// The machine that uses the memory; null: not named.
+    consumer_vm: Option<String>,
+    /// How much.
+    bytes: u64,
+    /// Where it stands.
+    state: Option<LeaseState>,
+    /// Who holds it.
+    holder: String,
+    /// When it runs out, by the store's clock.
+    expires_at: Option<Timestamp>,
+    /// The key that it was reserved with.
+    idempotency_key: Option<String>,
+    created_at: Option<Timestamp>,
+    /// What it still holds back: bytes minus the consumer's resident set, never below 0.
+    held_back_bytes: u64,
+    /// Why it is or was revoked.
+    revoke_reason: Option<String>,
+    /// When the notice ends.
+    revoke_at: Option<Timestamp>,
+}
+
+impl From<wire::Lease> for Lease {
+    fn from(lease: wire::Lease) -> Self {
+        Self {
+            id: lease.lease_id,
+            host: lease.host_id,
+            consumer_vm: text(&lease.consumer_vm_id),
+            bytes: lease.bytes,
+            state: LeaseState::of(lease.state),
+            holder: lease.holder,
+            expires_at: time(lease.expires_at.as_ref()),
+            idempotency_key: text(&lease.idempotency_key),
+            created_at: time(lease.created_at.as_ref()),
+            held_back_bytes: lease.held_back_bytes,
+            revoke_reason: text(&lease.revoke_reason),
+            revoke_at: time(lease.revoke_at.as_ref()),
+        }
+    }
+}
+
+/// A page of leases.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LeaseList {
+    /// The leases, newest first.
+    leases: Vec<Lease>,
+    /// Empty: this was the last page.
+    next_page_token: String,
+}
+
+/// Memory to reserve.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Reservation {
+    /// The host.
+    host: String,
+    /// How much.
+    bytes: u64,
+    /// For how long.
+    ttl: Option<Span>,
+    /// Who holds it.
+    holder: String,
+    /// The same key is the same lease.
+    idempotency_key: String,
+    /// The machine that will use it.
+    consumer_vm: Option<String>,
+}
+
+/// A lease to extend.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Renewal {
+    /// From now for this long.
+    ttl: Option<Span>,
+    /// Who holds it.
+    holder: String,
+    /// Names the consumer where it was not known before.
+    consumer_vm: Option<String>,
+}
+
+/// Leases, newest first
+#[utoipa::path(get, path = "/leases", tag = "leases",
+    params(
+        Page,
+        ("host" = Option<String>, Query, description = "Only on this host"),
+        ("state" = Option<LeaseState>, Query, description = "Only in this state"),
+    ),
+    responses((status = 200, body = LeaseList), Problems))]
+async fn list_leases(State(app): State<App>, mut query: Query) -> Result<Json<LeaseList>, Problem> {
+    let page = query.page();
+    let state: Option<LeaseState> = query.one("state");
+    let request = wire::ListLeasesRequest {
+        page_size: page.wire_size(),
+        page_token: page.token,
+        host_id: query.one("host").unwrap_or_default(),
+        state: state.map_or(0, |state| state.wire().into()),
+    };
+    query.finish()?;
+    let found = app.upstream.leases().list_leases(request).await?.into_inner();
+    let leases = found.leases.into_iter().map(Lease::from).collect();
+    Ok(Json(LeaseList { leases, next_page_token: found.next_page_token }))
+}
+
+/// Reserves memory on a host
+#[utoipa::path(post, path = "/leases", tag = "leases", request_body = Reservation,
+    responses((status = 201, body = Lease), Problems))]
+async fn reserve_memory(
+    State(app): State<App>,
+    query: Query,
+    JsonBody(body): JsonBody<Reservation>,
+) -> Result<(StatusCode, Json<Lease>), Problem> {
+    query.finish()?;
+    let request = wire::ReserveMemoryRequest {
+        host_id: body.host,
+        bytes: body.bytes,
+        ttl: body.ttl.map(|Span(ttl)| duration_to_proto(ttl)),
+        holder: body.holder,
+        idempotency_key: body.idempotency_key,
+        consumer_vm_id: body.consumer_vm.unwrap_or_default(),
+    };
+    let lease = app.upstream.leases().reserve_memory(request).await?.into_inner().lease;
+    Ok((StatusCode::CREATED, answer(lease)?))
+}
+
+/// Extends a lease
+#[utoipa::path(patch, path = "/leases/{id}", tag = "leases", params(("id" = String, Path, description = "Identity of the lease")),
+    request_body = Renewal, responses((status = 200, body = Lease), Problems))]
+async fn renew_lease(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    query: Query,
+    JsonBody(body): JsonBody<Renewal>,
+) -> Result<Json<Lease>, Problem> {
+    query.finish()?;
+    let request = wire::RenewLeaseRequest {
+        lease_id: id,
+        ttl: body.ttl.map(|Span(ttl)| duration_to_proto(ttl)),
+        holder: body.holder,
+        consumer_vm_id: body.consumer_vm.unwrap_or_default(),
+    };
+    answer(app.upstream.leases().renew_lease(request).await?.into_inner().lease)
+}
+
+/// Gives a lease back
+#[utoipa::path(delete, path = "/leases/{id}", tag = "leases",
+    params(
+        ("id" = String, Path, description = "Identity of the lease"),
+        ("holder" = Option<String>, Query, description = "Who holds it"),
+    ),
+    responses((status = 204, description = "It is given back"), Problems))]
+async fn release_lease(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    mut query: Query,
+) -> Result<StatusCode, Problem> {
+    let holder = query.one("holder").unwrap_or_default();
+    query.finish()?;
+    app.upstream.leases().release_lease(wire::ReleaseLeaseRequest { lease_id: id, holder }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn answer(lease: Option<wire::Lease>) -> Result<Json<Lease>, Problem> {
+    let lease = lease.ok_or_else(|| {
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the registry answered without a lease")
+    })?;
+    Ok(Json(lease.into()))
+}

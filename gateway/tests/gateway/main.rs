@@ -1,0 +1,16 @@
+//! The gateway over real sockets, with a small registry and small predictors behind it.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod boundaries;
+mod browsers;
+mod errors;
+mod fleet;
+mod http;
+mod mesh;
+mod openapi;
+mod predictor;
+mod prometheus;
+mod registry;
+mod rpc;
+mod violations;
