@@ -152,7 +152,8 @@ pub(crate) async fn run(args: &UpArgs) -> Result<(), UpError> {
         let kept = if data.is_temporary() { "  (removed at the end)" } else { "" };
         screen.say(&screen::welcome(&ports, &name));
         screen.say(&format!("data and logs in {}{kept}\n", data.path().display()));
-        attend(&mut mesh, &ports, clock, &interrupts, &mut screen).await;
+        let plays = outline.map(|outline| pace.wall(outline.spans));
+        attend(&mut mesh, &ports, clock, plays, &interrupts, &mut screen).await;
     }
     screen.say("stopping");
     mesh.stop(&interrupts).await;
@@ -162,10 +163,20 @@ pub(crate) async fn run(args: &UpArgs) -> Result<(), UpError> {
 }
 
 /// Tells what happens, until it is told to stop.
-async fn attend(mesh: &mut Mesh, ports: &Ports, clock: Clock, interrupts: &Interrupts, screen: &mut Screen) {
+async fn attend(
+    mesh: &mut Mesh,
+    ports: &Ports,
+    clock: Clock,
+    plays: Option<Duration>,
+    interrupts: &Interrupts,
+    screen: &mut Screen,
+) {
     let url = format!("http://{}", screen::reachable(&ports.gateway.listen));
     let gateway = url.parse().ok().and_then(|url| Gateway::new(url, None).ok());
     let mut status = tokio::time::interval(STATUS_EVERY);
+    let mut over = plays.is_none();
+    let end = tokio::time::sleep(plays.unwrap_or_default());
+    tokio::pin!(end);
     loop {
         tokio::select! {
             () = interrupts.stop.cancelled() => return,
@@ -173,6 +184,10 @@ async fn attend(mesh: &mut Mesh, ports: &Ports, clock: Clock, interrupts: &Inter
                 if let Some(text) = mesh.note(event).await {
                     screen.say(&text);
                 }
+            }
+            () = &mut end, if !over => {
+                over = true;
+                screen.say("the trace is at its end: there are no more readings; Ctrl-C, and start again for another run");
             }
             _ = status.tick(), if screen.is_terminal() => {
                 if let Some(gateway) = &gateway {
@@ -246,8 +261,8 @@ fn describe(source: &Source, outline: Option<Outline>, pace: Pace) -> String {
     let rounded =
         |duration: Duration| span(SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX));
     let cold = pace.cold_start.map_or_else(String::new, |cold_start| {
-        let waits = Duration::try_from_secs_f64(cold_start.as_secs_f64() / pace.factor).unwrap_or_default();
-        format!("; the first harvest comes after {} of history, in {}", rounded(cold_start), rounded(waits))
+        let (history, waits) = (rounded(cold_start), rounded(pace.wall(cold_start)));
+        format!("; the first harvest comes after {history} of history, in {waits}")
     });
     let speed = if (pace.factor - 1.0).abs() < f64::EPSILON {
         "in real time".to_owned()

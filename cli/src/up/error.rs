@@ -58,7 +58,7 @@ pub(crate) enum UpError {
     #[error("cannot start the process that clears up: {0}")]
     Keeper(std::io::Error),
     /// A process of the mesh does not start.
-    #[error("memharvest-{process} {how} at its start{}", said(.last_words))]
+    #[error("memharvest-{process} {how} at its start{}", said(process, .last_words))]
     Child {
         /// Which one.
         process: &'static str,
@@ -71,8 +71,12 @@ pub(crate) enum UpError {
     },
 }
 
-fn said(last_words: &str) -> String {
-    last_words.lines().last().map_or_else(String::new, |line| format!("; it said: {}", line.trim()))
+/// The last line, which on a failure is the reason, behind the program's name.
+fn said(process: &str, last_words: &str) -> String {
+    let Some(line) = last_words.lines().last() else { return String::new() };
+    let line = line.trim();
+    let reason = line.strip_prefix(&format!("memharvest-{process}: ")).unwrap_or(line);
+    format!(": {reason}")
 }
 
 impl UpError {

@@ -163,6 +163,11 @@ impl Pace {
             cold_start: cold_start.or(default_cold_start),
         }
     }
+
+    /// How long a span of mesh time takes for the one who waits.
+    pub(crate) fn wall(&self, mesh: Duration) -> Duration {
+        Duration::try_from_secs_f64(mesh.as_secs_f64() / self.factor).unwrap_or(Duration::MAX)
+    }
 }
 
 /// What is in a trace.

@@ -68,6 +68,7 @@ pub(crate) struct Ending {
 const SETTLED: Duration = Duration::from_secs(10);
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LAST_RETRY: Duration = Duration::from_secs(10);
+const LAST_WORDS: usize = 3;
 /// A log of this size is set aside at the next start.
 const LOG_LIMIT_BYTES: u64 = 16 * 1024 * 1024;
 
@@ -84,6 +85,8 @@ pub(crate) async fn supervise(spec: ChildSpec, ending: Ending, grace: Duration, 
         let log_start = log_size(&spec.log);
         let ended = match spawn(&spec) {
             Ok(mut child) => {
+                // Waiting for a child would close its standard input, which tells it to end.
+                let _lifeline = child.stdin.take();
                 if let Some(pid) = child.id() {
                     let _ = events.send(Event::Started { process: spec.process, pid }).await;
                 }
@@ -95,13 +98,17 @@ pub(crate) async fn supervise(spec: ChildSpec, ending: Ending, grace: Duration, 
             Err(error) => Err(error),
         };
         streak = if started.elapsed() >= SETTLED { 1 } else { streak + 1 };
+        let how = in_words(&ended);
+        let code = ended.ok().and_then(|status| status.code());
+        // A process that was killed from outside has said nothing about it.
+        let lines = if code.is_some() { LAST_WORDS } else { 0 };
         let event = Event::Ended {
             process: spec.process,
-            how: in_words(&ended),
-            code: ended.ok().and_then(|status| status.code()),
+            how,
+            code,
             streak,
             retry_in: retry_in(streak),
-            last_words: last_lines(&spec.log, log_start, 3),
+            last_words: last_lines(&spec.log, log_start, lines),
         };
         let _ = events.send(event).await;
         tokio::select! {

@@ -2,12 +2,13 @@
 
 use http::Method;
 use http::header::ETAG;
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::{Context, print, print_json, query};
 use crate::Failure;
 use crate::client::{Change, path};
-use crate::format::{ABSENT, bytes, parse_bytes, percent};
+use crate::format::{ABSENT, bytes, parse_bytes, percent, relative};
 use crate::table::{Cell, Table, Tone};
 
 /// What operators allow: how much headroom is kept, what is never harvested
@@ -262,7 +263,7 @@ fn show_one(context: &Context, boundary: &Value) -> Result<(), Failure> {
     if context.out.json {
         return print_json(boundary);
     }
-    let mut table = Table::new(&["FIELD", ">VALUE"]);
+    let mut table = Table::new(&["FIELD", "VALUE"]);
     for field in ["scope", "version"].iter().chain(&FIELDS).chain(&["author", "reason", "updated_at"]) {
         if let Some(value) = boundary.get(field).filter(|value| !value.is_null()) {
             table.row(vec![(*field).into(), told(field, value).into()]);
@@ -295,7 +296,7 @@ fn table(boundaries: &[Value]) -> Table {
 }
 
 fn effective_table(body: &Value) -> Table {
-    let mut table = Table::new(&["FIELD", ">VALUE", "SET BY"]);
+    let mut table = Table::new(&["FIELD", "VALUE", "SET BY"]);
     let no_sources = Vec::new();
     let sources = body.get("sources").and_then(Value::as_array).unwrap_or(&no_sources);
     for field in FIELDS {
@@ -318,6 +319,8 @@ fn told(field: &str, value: &Value) -> String {
     match value {
         Value::Null => ABSENT.to_owned(),
         Value::String(text) if text.is_empty() => ABSENT.to_owned(),
+        // Boundaries are set on the wall's clock, in a replay too.
+        Value::String(text) if field == "updated_at" => relative(text.parse().ok(), Timestamp::now()),
         Value::String(text) => text.clone(),
         value if field.ends_with("_bytes") => bytes(value.as_u64()),
         value if field.ends_with("_ratio") || field.ends_with("_rate") => percent(value.as_f64(), 1),
@@ -348,7 +351,7 @@ mod tests {
         let line = |name: &str| shown.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
         assert!(line("floor_bytes").contains("1.0 GiB") && line("floor_bytes").ends_with("fleet, version 2"));
         assert!(line("headroom_ratio").contains("5.0 %") && line("headroom_ratio").ends_with("default"));
-        assert!(line("upper_usage_bytes").contains(" -  "), "{shown}");
+        assert!(line("upper_usage_bytes").ends_with("-        default"), "{shown}");
     }
 
     #[test]

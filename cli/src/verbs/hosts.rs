@@ -80,7 +80,7 @@ fn table(hosts: &[Host], now: Timestamp) -> Table {
 }
 
 fn details(host: &Host, now: Timestamp) -> Table {
-    let mut table = Table::new(&["FIELD", ">VALUE"]);
+    let mut table = Table::new(&["FIELD", "VALUE"]);
     let labels: Vec<String> = host.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let breaker = match (&host.breaker, &host.breaker_reason) {
         (Some(breaker), Some(reason)) => format!("{breaker} ({reason})"),

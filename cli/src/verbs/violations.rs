@@ -159,7 +159,7 @@ fn table(violations: &[Violation], now: Timestamp) -> Table {
 }
 
 fn details(violation: &Violation, now: Timestamp) -> Table {
-    let mut table = Table::new(&["FIELD", ">VALUE"]);
+    let mut table = Table::new(&["FIELD", "VALUE"]);
     let rows: [(&str, Cell); 20] = [
         ("id", violation.id.as_str().into()),
         ("kind", violation.kind.as_str().into()),

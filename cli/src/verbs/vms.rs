@@ -130,7 +130,7 @@ fn limited_by(vm: &Vm, now: Timestamp) -> String {
 }
 
 fn details(vm: &Vm, now: Timestamp) -> Table {
-    let mut table = Table::new(&["FIELD", ">VALUE"]);
+    let mut table = Table::new(&["FIELD", "VALUE"]);
     let rows: [(&str, Cell); 18] = [
         ("vm", vm.vm.as_str().into()),
         ("name", vm.name.as_str().into()),
