@@ -57,7 +57,7 @@ pub async fn keep(
             }
             Err(status) => {
                 if heard {
-                    tracing::warn!(code = ?status.code(), message = status.message(), "the registry does not hear {}", registration.agent_id);
+                    tracing::warn!(code = ?status.code(), error = status.message(), "the registry does not hear {}", registration.agent_id);
                 }
                 heard = false;
                 if status.code() == Code::NotFound {
