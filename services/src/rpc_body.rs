@@ -73,4 +73,10 @@ impl<B: Body<Data = Bytes> + Unpin> Body for WatchedBody<B> {
         }
         polled
     }
+
+    /// An error without a message travels in headers alone. Were the body not known to be empty beforehand, the stream
+    /// would end in an empty frame of data, and clients that take the status from the last headers would miss it.
+    fn is_end_stream(&self) -> bool {
+        self.ended || self.inner.is_end_stream()
+    }
 }

@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::StreamExt;
+use hyper::body::Body as _;
 use memharvest_proto::collector::v1::WatchReadingsRequest;
 use memharvest_services::rpc_error::FieldViolations;
 use memharvest_services::rpc_server::Limits;
@@ -11,6 +12,7 @@ use tonic::{Code, Request};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_reflection::pb::{v1, v1alpha};
+use tower::ServiceExt;
 
 use crate::support::{PATIENCE, TestServer, ask, eventually};
 
@@ -34,6 +36,21 @@ async fn answers_and_counts() {
             eventually(&series, || server.page().contains(&series)).await;
         }
     }
+}
+
+/// Clients in other languages look for the status of an error in the last headers of the stream.
+#[tokio::test]
+async fn an_error_is_all_told_in_headers() {
+    let server = TestServer::start(Limits::default(), PATIENCE).await;
+    let request =
+        http::Request::post(format!("{}/memharvest.collector.v1.CollectorService/Diagnose", server.url()))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(tonic::body::Body::new(axum::body::Body::from(vec![0; 5])))
+            .unwrap();
+    let answer = plain_channel(&server).await.oneshot(request).await.unwrap();
+    assert_eq!(answer.headers()["grpc-status"], "12");
+    assert!(answer.body().is_end_stream(), "nothing follows the headers");
 }
 
 #[tokio::test]
