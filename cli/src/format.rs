@@ -34,14 +34,15 @@ pub(crate) fn count(number: u64, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
-/// A span of time in its largest unit; its sign is left out.
+/// A span of time in its largest unit, rounded; its sign is left out.
 pub(crate) fn span(span: SignedDuration) -> String {
     let seconds = span.as_secs().unsigned_abs();
+    let rounded = |unit: u64| (seconds + unit / 2) / unit;
     match seconds {
         0..=119 => format!("{seconds} s"),
-        120..=7_199 => format!("{} min", seconds / 60),
-        7_200..=172_799 => format!("{} h", seconds / 3_600),
-        _ => format!("{} d", seconds / 86_400),
+        120..=7_199 => format!("{} min", rounded(60)),
+        7_200..=172_799 => format!("{} h", rounded(3_600)),
+        _ => format!("{} d", rounded(86_400)),
     }
 }
 
@@ -122,7 +123,7 @@ mod tests {
         assert_eq!(told("2026-01-01T12:00:00Z"), "now");
         assert_eq!(told("2026-01-01T11:59:30Z"), "30 s ago");
         assert_eq!(told("2026-01-01T11:00:00Z"), "60 min ago");
-        assert_eq!(told("2026-01-01T14:30:00Z"), "in 2 h");
+        assert_eq!(told("2026-01-01T14:30:00Z"), "in 3 h");
         assert_eq!(told("2025-12-20T12:00:00Z"), "12 d ago");
         assert_eq!(relative(None, now), "-");
     }

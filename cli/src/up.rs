@@ -84,6 +84,7 @@ pub(crate) struct UpArgs {
 const DOCUMENTED_GATEWAY: ([u8; 4], u16) = ([127, 0, 0, 1], 8080);
 /// How long each process may drain, in the order of stopping.
 const DRAIN: Duration = Duration::from_secs(5);
+const FIRST_STATUS: Duration = Duration::from_secs(2);
 const STATUS_EVERY: Duration = Duration::from_secs(10);
 /// Free ports can be lost to another program in the moment between the choice and the start.
 const PORT_ATTEMPTS: u32 = 3;
@@ -173,7 +174,7 @@ async fn attend(
 ) {
     let url = format!("http://{}", screen::reachable(&ports.gateway.listen));
     let gateway = url.parse().ok().and_then(|url| Gateway::new(url, None).ok());
-    let mut status = tokio::time::interval(STATUS_EVERY);
+    let mut status = tokio::time::interval_at(tokio::time::Instant::now() + FIRST_STATUS, STATUS_EVERY);
     let mut over = plays.is_none();
     let end = tokio::time::sleep(plays.unwrap_or_default());
     tokio::pin!(end);
@@ -337,7 +338,7 @@ mod tests {
         let said = describe(&source, Some(outline), Pace::of(&source, None, None, None));
         assert_eq!(
             said,
-            "replaying a recorded trace (24 machines over 4 d) 300 times as fast as life; \
+            "replaying a recorded trace (24 machines over 5 d) 300 times as fast as life; \
              the first harvest comes after 60 min of history, in 12 s"
         );
     }

@@ -117,12 +117,12 @@ pub(crate) async fn fleet_line(gateway: &Gateway, clock: Clock) -> String {
 fn describe(fleet: &Value, clock: Clock, now: Timestamp) -> String {
     let number = |name: &str| fleet.get(name).and_then(Value::as_u64);
     let mut parts = vec![
-        number("vms").map_or("machines not known".to_owned(), |vms| count(vms, "machine")),
+        number("vms").map_or("VMs not known".to_owned(), |vms| count(vms, "VM")),
         format!("{} allocated", bytes(number("allocated_bytes"))),
         format!("{} harvestable", bytes(number("harvestable_bytes"))),
     ];
     if let Some(open) = number("violations_open") {
-        parts.push(format!("{} open", count(open, "violation")));
+        parts.push(count(open, "open violation"));
     }
     let warm_at = fleet.get("warm_at").and_then(Value::as_str).and_then(|text| text.parse().ok());
     if let Some(warm_at) = warm_at {
@@ -148,7 +148,7 @@ mod tests {
         let fleet = json!({"vms": 24, "allocated_bytes": 1024_u64.pow(3), "harvestable_bytes": 0,
             "violations_open": 1, "warm_at": "2026-01-01T01:00:00Z"});
         let line = describe(&fleet, clock, at("2026-01-01T00:00:02Z"));
-        assert_eq!(line, "24 machines, 1.0 GiB allocated, 0 B harvestable, 1 violation open, warm in 10 s");
+        assert_eq!(line, "24 VMs, 1.0 GiB allocated, 0 B harvestable, 1 open violation, warm in 10 s");
     }
 
     #[test]
@@ -156,7 +156,7 @@ mod tests {
         let clock = Clock { origin: at("2026-01-01T00:00:00Z"), factor: 1.0 };
         let fleet = json!({"vms": 1, "allocated_bytes": null, "violations_open": null, "warm_at": null});
         let line = describe(&fleet, clock, at("2026-01-01T00:00:00Z"));
-        assert_eq!(line, "1 machine, - allocated, - harvestable");
+        assert_eq!(line, "1 VM, - allocated, - harvestable");
     }
 
     #[test]
