@@ -45,6 +45,9 @@ pub enum OpenError {
     /// Another registry works on the file.
     #[error("cannot open database {}: another registry is using it; stop that one or pass --database", .0.display())]
     InUse(PathBuf),
+    /// There is a folder in the file's place.
+    #[error("cannot open database {}: it is a directory; pass --database with the path of a file, such as {}", .0.display(), .0.join("memharvest.db").display())]
+    Directory(PathBuf),
     /// The file is something else.
     #[error("cannot open database {}: it is not a SQLite database; move it away or pass --database", .0.display())]
     NoDatabase(PathBuf),
@@ -95,7 +98,7 @@ impl SqliteStore {
             return Err(OpenError::NoFolder(path.to_owned()));
         }
         if path.is_dir() {
-            return Err(OpenError::System { path: path.to_owned(), cause: "it is a directory".to_owned() });
+            return Err(OpenError::Directory(path.to_owned()));
         }
         let lock = lock(path)?;
         let options = SqliteConnectOptions::new()

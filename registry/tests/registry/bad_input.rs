@@ -8,7 +8,7 @@ use memharvest_proto::registry::v1::{
     AcknowledgeViolationRequest, Agent, BoundaryValues, CoverageRollup, ExplainViolationRequest,
     GetViolationRequest, HostHarvest, HostRollup, ListAuditEventsRequest, ListLatestRequest,
     ListViolationsRequest, RecordHarvestRequest, RecordViolationsRequest, RegisterAgentRequest,
-    SetBoundaryRequest, UpdateAgentRequest, Violation, VmRollup,
+    SetBoundaryRequest, UpdateAgentRequest, Violation, ViolationPoint, VmRollup,
 };
 use tonic::Code;
 
@@ -188,7 +188,7 @@ async fn violations() {
         (Violation { overshoot_ratio: -1.0, ..good() }, "overshoot_ratio"),
         (Violation { target_violation_rate: 2.0, ..good() }, "target_violation_rate"),
         (Violation { model_version: "x".repeat(1000), ..good() }, "model_version"),
-        (Violation { series: vec![Default::default()], ..good() }, "series[0].at"),
+        (Violation { series: vec![ViolationPoint::default()], ..good() }, "series[0].at"),
     ] {
         let request = RecordViolationsRequest { predictor_id: "p".into(), violations: vec![bad] };
         let refused = client.record_violations(request).await.unwrap_err();

@@ -5,7 +5,7 @@ use memharvest_proto::registry::v1::{ListLatestRequest, QueryHistoryRequest, Rec
 use tonic::Code;
 
 use crate::records::{T0, at, batch_of, coverage, harvest, host_window, lasting, vm_id, vm_window};
-use crate::server::{TestRegistry, database, wrong_fields};
+use crate::server::{TestRegistry, database, eventually, wrong_fields};
 
 #[tokio::test]
 async fn history_is_merged_to_the_step_that_is_asked_for() {
@@ -65,5 +65,28 @@ async fn the_latest_windows_come_in_pages_with_the_coverage_of_a_day() {
     let second = client.list_latest(second).await.unwrap().into_inner();
     assert_eq!((second.vms.len(), second.hosts.len(), second.coverage.len()), (2, 0, 0));
     assert_eq!(second.next_page_token, "");
+    registry.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_older_than_the_retention_goes() {
+    let (_folder, path) = database();
+    let registry = TestRegistry::start(&path, &[]).await;
+    let now = jiff::Timestamp::now().as_second();
+    registry.harvest().record_harvest(batch_of(vec![vm_window(1, T0), vm_window(1, now)])).await.unwrap();
+    registry.stop().await;
+    let registry = TestRegistry::start(&path, &["--retention", "2h"]).await;
+    let left = eventually("the old window is gone", async || {
+        let request = QueryHistoryRequest {
+            subject: Some(Subject::VmId(vm_id(1))),
+            from: at(T0),
+            to: None,
+            step: None,
+        };
+        let found = registry.harvest().query_history(request).await.unwrap().into_inner().vms;
+        (found.len() == 1).then_some(found)
+    })
+    .await;
+    assert_eq!(left, [vm_window(1, now)]);
     registry.stop().await;
 }

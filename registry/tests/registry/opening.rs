@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use memharvest_proto::registry::v1::BoundaryValues;
 use memharvest_registry::scope::Scope;
 use memharvest_registry::store::sqlite::{OpenError, SqliteStore};
 use memharvest_registry::store::{BoundaryStore, Change};
@@ -69,12 +70,13 @@ async fn what_was_stored_is_there_again_and_counts_go_on() {
     let path = folder.path().join("registry.db");
     let change = Change::default();
     let first = SqliteStore::open(&path).await.unwrap();
-    let set = first.set_boundary(&Scope::Fleet, &Default::default(), "", &change).await.unwrap();
+    let set = first.set_boundary(&Scope::Fleet, &BoundaryValues::default(), "", &change).await.unwrap();
     first.close().await;
     drop(first);
     let second = SqliteStore::open(&path).await.unwrap();
     assert_eq!(second.boundary(&Scope::Fleet).await.unwrap(), set);
     assert_eq!(*second.boundary_revision().borrow(), 1);
-    let again = second.set_boundary(&Scope::Fleet, &Default::default(), &set.etag, &change).await.unwrap();
+    let again =
+        second.set_boundary(&Scope::Fleet, &BoundaryValues::default(), &set.etag, &change).await.unwrap();
     assert_eq!(again.version, 2);
 }

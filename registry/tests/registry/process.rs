@@ -29,6 +29,7 @@ const MACHINES: u32 = 20;
 fn program(database: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_memharvest-registry"));
     command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log-format", "json"]);
+    command.args(["--retention", "100years"]);
     command.arg("--database").arg(database).kill_on_drop(true).stderr(Stdio::piped()).stdout(Stdio::piped());
     command
 }
@@ -52,7 +53,7 @@ async fn start(database: &Path) -> (Child, Channel) {
 }
 
 /// What a writer was told to be durable.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Acknowledged {
     /// Start of the last acknowledged window of each writer's machines.
     windows: BTreeMap<u32, i64>,
@@ -162,7 +163,8 @@ async fn nothing_that_was_acknowledged_is_lost_or_doubled() {
     let all = Arc::new(Mutex::new(Acknowledged::default()));
     for round in 1..=ROUNDS {
         let (mut child, channel) = start(&path).await;
-        verify(channel.clone(), &all.lock().unwrap().copy()).await;
+        let so_far = all.lock().unwrap().clone();
+        verify(channel.clone(), &so_far).await;
         let steps = Arc::new(AtomicU64::new(0));
         let mut writers = JoinSet::new();
         for writer in 0..WRITERS {
@@ -175,20 +177,10 @@ async fn nothing_that_was_acknowledged_is_lost_or_doubled() {
         writers.join_all().await;
     }
     let (mut child, channel) = start(&path).await;
-    let all = all.lock().unwrap().copy();
+    let all = all.lock().unwrap().clone();
     verify(channel, &all).await;
     assert!(all.violations.len() as u64 >= ROUNDS * 12);
     child.kill().await.unwrap();
-}
-
-impl Acknowledged {
-    fn copy(&self) -> Self {
-        Self {
-            windows: self.windows.clone(),
-            violations: self.violations.clone(),
-            boundaries: self.boundaries.clone(),
-        }
-    }
 }
 
 async fn ends(mut command: Command) -> (ExitStatus, String) {
@@ -211,9 +203,7 @@ async fn what_cannot_work_is_told_in_one_line_with_the_right_exit_code() {
     assert_eq!(status.code(), Some(1));
     assert!(stderr.lines().last().unwrap().contains("create it or pass --database"), "{stderr}");
 
-    let mut postgres = program(&path);
-    postgres.args(["--database", "postgres://db/memharvest"]);
-    let (status, stderr) = ends(postgres).await;
+    let (status, stderr) = ends(program(Path::new("postgres://db/memharvest"))).await;
     assert_eq!((status.code(), stderr.lines().count()), (Some(64), 1), "{stderr}");
     assert!(stderr.contains("postgres is not supported by this version yet"), "{stderr}");
 

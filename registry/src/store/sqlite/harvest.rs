@@ -29,13 +29,15 @@ const ON_KNOWN_VM: &str = " ON CONFLICT (vm_id) DO UPDATE SET
     host_key = excluded.host_key, latest_s = excluded.latest_s
     WHERE excluded.latest_s >= vms.latest_s";
 
+// A predictor that was restarted in the middle of a window tells it in two parts: the larger one stays.
 const UPSERT_VM_ROLLUPS: &str = "INSERT INTO vm_rollups (hour, vm_key, offset_s, window_s, host_key, readings, quality, allocated,
     maximum, rss_max, rss_mean, demand_max, demand_mean, predicted_rss, predicted_demand, harvestable, reclaimable) ";
 const ON_KNOWN_VM_ROLLUP: &str = " ON CONFLICT (hour, vm_key, offset_s) DO UPDATE SET
     window_s = excluded.window_s, host_key = excluded.host_key, readings = excluded.readings, quality = excluded.quality,
     allocated = excluded.allocated, maximum = excluded.maximum, rss_max = excluded.rss_max, rss_mean = excluded.rss_mean,
     demand_max = excluded.demand_max, demand_mean = excluded.demand_mean, predicted_rss = excluded.predicted_rss,
-    predicted_demand = excluded.predicted_demand, harvestable = excluded.harvestable, reclaimable = excluded.reclaimable";
+    predicted_demand = excluded.predicted_demand, harvestable = excluded.harvestable, reclaimable = excluded.reclaimable
+    WHERE excluded.readings >= vm_rollups.readings";
 
 const UPSERT_HOST_ROLLUPS: &str =
     "INSERT INTO host_rollups (hour, host_key, offset_s, window_s, readings, vms_running, total,
@@ -43,13 +45,14 @@ const UPSERT_HOST_ROLLUPS: &str =
 const ON_KNOWN_HOST_ROLLUP: &str = " ON CONFLICT (hour, host_key, offset_s) DO UPDATE SET
     window_s = excluded.window_s, readings = excluded.readings, vms_running = excluded.vms_running, total = excluded.total,
     available_min = excluded.available_min, allocated = excluded.allocated, rss_max = excluded.rss_max,
-    harvestable = excluded.harvestable, pooled_harvestable = excluded.pooled_harvestable, reclaimable = excluded.reclaimable";
+    harvestable = excluded.harvestable, pooled_harvestable = excluded.pooled_harvestable, reclaimable = excluded.reclaimable
+    WHERE excluded.readings >= host_rollups.readings";
 
 const UPSERT_COVERAGE: &str =
     "INSERT INTO coverage (start_s, host_key, signal, horizon_ns, target_violation_rate, judged, held) ";
 const ON_KNOWN_COVERAGE: &str =
     " ON CONFLICT (start_s, host_key, signal, horizon_ns, target_violation_rate) DO UPDATE SET
-    judged = excluded.judged, held = excluded.held";
+    judged = excluded.judged, held = excluded.held WHERE excluded.judged >= coverage.judged";
 
 const UPSERT_HARVESTS: &str =
     "INSERT INTO host_harvests (host_key, read_at, harvestable, valid_until, breaker_open) ";
