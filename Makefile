@@ -36,6 +36,7 @@ lint: ## check format, contract, lints, documentation, and what the dependencies
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 	cargo deny check bans licenses sources
 
-bench: ## run the benchmarks
+bench: ## measure what the mesh costs, and write docs/benchmarks (half an hour)
 	@setup/install bench
-	cargo bench --locked --workspace $(ARGS)
+	cargo build --locked --release --workspace
+	cargo bench --locked --workspace --bench '*' $(ARGS)
