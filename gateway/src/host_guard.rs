@@ -11,9 +11,10 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::header::{HOST, ORIGIN};
+use http::header::{CONTENT_TYPE, HOST, ORIGIN};
 use http::uri::Authority;
 use http::{HeaderMap, StatusCode, Uri};
+use tonic::Status;
 
 use crate::rest::problem::Problem;
 
@@ -113,9 +114,18 @@ pub(crate) async fn refuse_strangers(
         Ok(()) => next.run(request).await,
         Err(reason) => {
             tracing::debug!(reason, "a stranger was refused");
+            if is_grpc(request.headers()) {
+                return Status::permission_denied(reason).into_http();
+            }
             Problem::new(StatusCode::FORBIDDEN, reason).into_response()
         }
     }
+}
+
+/// Whether the caller reads statuses of gRPC alone; a browser's grpc-web understands those of HTTP.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    content_type.starts_with("application/grpc") && !content_type.starts_with("application/grpc-web")
 }
 
 #[cfg(test)]

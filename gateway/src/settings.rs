@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Parser;
-use memharvest_services::settings::{Common, Settings as ServiceSettings, SettingsError, duration};
+use memharvest_services::settings::{
+    Common, Settings as ServiceSettings, SettingsError, duration, service_url,
+};
 
 use crate::host_guard::Origin;
 
@@ -17,11 +19,11 @@ pub struct Settings {
     pub listen: SocketAddr,
 
     /// A predictor whose live state is shown; repeat it for several
-    #[arg(long, env = "MEMHARVEST_PREDICTOR", value_name = "URL", default_value = "http://127.0.0.1:7402", action = clap::ArgAction::Append)]
+    #[arg(long, env = "MEMHARVEST_PREDICTOR", value_name = "URL", value_parser = service_url, default_value = "http://127.0.0.1:7402", action = clap::ArgAction::Append)]
     pub predictor: Vec<String>,
 
     /// The registry that keeps what must last
-    #[arg(long, env = "MEMHARVEST_REGISTRY", value_name = "URL", default_value = "http://127.0.0.1:7401")]
+    #[arg(long, env = "MEMHARVEST_REGISTRY", value_name = "URL", value_parser = service_url, default_value = "http://127.0.0.1:7401")]
     pub registry: String,
 
     /// How often the registry is asked for agents and for the number of violations

@@ -142,7 +142,7 @@ pub(crate) struct AuditEventList {
         ("kind" = Option<AgentKind>, Query, description = "Only of this kind"),
         ("state" = Option<AgentState>, Query, description = "Only in this state; by default all but the decommissioned"),
     ),
-    responses((status = 200, body = AgentList), Problems))]
+    responses((status = 200, description = "As asked", body = AgentList), Problems))]
 async fn list_agents(State(app): State<App>, mut query: Query) -> Result<Json<AgentList>, Problem> {
     let page = query.page();
     let kind: Option<AgentKind> = query.one("kind");
@@ -166,7 +166,7 @@ async fn list_agents(State(app): State<App>, mut query: Query) -> Result<Json<Ag
         ("subject" = Option<String>, Query, description = "Only changes of this subject, such as a scope"),
         ("since" = Option<Timestamp>, Query, description = "Only at or after this time"),
     ),
-    responses((status = 200, body = AuditEventList), Problems))]
+    responses((status = 200, description = "As asked", body = AuditEventList), Problems))]
 async fn list_audit_events(
     State(app): State<App>,
     mut query: Query,

@@ -157,7 +157,7 @@ impl From<predictor::SimulatedEffect> for SimulatedEffect {
 
 /// Boundaries, ordered by scope
 #[utoipa::path(get, path = "/boundaries", tag = "boundaries", params(Page),
-    responses((status = 200, body = BoundaryList), Problems))]
+    responses((status = 200, description = "As asked", body = BoundaryList), Problems))]
 async fn list_boundaries(State(app): State<App>, mut query: Query) -> Result<Json<BoundaryList>, Problem> {
     let page = query.page();
     query.finish()?;
@@ -170,7 +170,7 @@ async fn list_boundaries(State(app): State<App>, mut query: Query) -> Result<Jso
 /// The boundary set at a scope
 #[utoipa::path(get, path = "/boundaries/{scope}", tag = "boundaries",
     params(("scope" = String, Path, description = "`vm:<uuid>`, `host:<id>`, `group:<label>=<value>` or `fleet`, percent-encoded")),
-    responses((status = 200, body = Boundary, headers(("etag" = String, description = "Text for `If-Match`"))), Problems))]
+    responses((status = 200, description = "As asked", body = Boundary, headers(("etag" = String, description = "Text for `If-Match`"))), Problems))]
 async fn get_boundary(
     State(app): State<App>,
     Path(scope): Path<String>,
@@ -193,7 +193,7 @@ async fn get_boundary(
     ),
     request_body = BoundaryChange,
     responses(
-        (status = 200, body = Boundary, headers(("etag" = String, description = "Text for `If-Match`"))),
+        (status = 200, description = "As asked", body = Boundary, headers(("etag" = String, description = "Text for `If-Match`"))),
         (status = 201, body = Boundary, description = "The scope is new", headers(("etag" = String, description = "Text for `If-Match`"))),
         Problems))]
 async fn set_boundary(
@@ -244,7 +244,7 @@ async fn delete_boundary(
 /// All versions of a scope, newest first
 #[utoipa::path(get, path = "/boundaries/{scope}/versions", tag = "boundaries",
     params(("scope" = String, Path, description = "`vm:<uuid>`, `host:<id>`, `group:<label>=<value>` or `fleet`, percent-encoded"), Page),
-    responses((status = 200, body = BoundaryVersionList), Problems))]
+    responses((status = 200, description = "As asked", body = BoundaryVersionList), Problems))]
 async fn list_versions(
     State(app): State<App>,
     Path(scope): Path<String>,
@@ -265,7 +265,7 @@ async fn list_versions(
         ("scope" = String, Path, description = "`vm:<uuid>`, `host:<id>`, `group:<label>=<value>` or `fleet`, percent-encoded"),
         ("host" = Option<String>, Query, description = "For a machine: the host that it runs on; by default where it is now"),
     ),
-    responses((status = 200, body = EffectiveBoundary), Problems))]
+    responses((status = 200, description = "As asked", body = EffectiveBoundary), Problems))]
 async fn get_effective(
     State(app): State<App>,
     Path(scope): Path<String>,
@@ -292,7 +292,7 @@ async fn get_effective(
 #[utoipa::path(post, path = "/boundaries/{scope}/simulate", tag = "boundaries",
     params(("scope" = String, Path, description = "`vm:<uuid>`, `host:<id>`, `group:<label>=<value>` or `fleet`, percent-encoded")),
     request_body = Simulation,
-    responses((status = 200, body = SimulationResult), Problems))]
+    responses((status = 200, description = "As asked", body = SimulationResult), Problems))]
 async fn simulate(
     State(app): State<App>,
     Path(scope): Path<String>,

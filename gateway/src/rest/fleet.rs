@@ -103,7 +103,7 @@ impl From<&wire::Fleet> for Fleet {
 }
 
 /// Sums over the fleet
-#[utoipa::path(get, path = "/fleet", tag = "fleet", responses((status = 200, body = Fleet), Problems))]
+#[utoipa::path(get, path = "/fleet", tag = "fleet", responses((status = 200, description = "As asked", body = Fleet), Problems))]
 async fn get_fleet(State(app): State<App>, query: Query) -> Result<Json<Fleet>, Problem> {
     query.finish()?;
     Ok(Json((&app.live.snapshot().fleet).into()))

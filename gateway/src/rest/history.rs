@@ -108,7 +108,7 @@ pub(crate) struct HostPoint {
         ("to" = Option<Timestamp>, Query, description = "Until before this time; by default now"),
         ("step" = Option<Span>, Query, description = "Windows are merged to this length, such as 15m; by default as stored"),
     ),
-    responses((status = 200, body = VmHistory), Problems))]
+    responses((status = 200, description = "As asked", body = VmHistory), Problems))]
 async fn vm_history(
     State(app): State<App>,
     Path(vm): Path<String>,
@@ -149,7 +149,7 @@ async fn vm_history(
         ("to" = Option<Timestamp>, Query, description = "Until before this time; by default now"),
         ("step" = Option<Span>, Query, description = "Windows are merged to this length, such as 15m; by default as stored"),
     ),
-    responses((status = 200, body = HostHistory), Problems))]
+    responses((status = 200, description = "As asked", body = HostHistory), Problems))]
 async fn host_history(
     State(app): State<App>,
     Path(host): Path<String>,

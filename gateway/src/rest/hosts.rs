@@ -175,7 +175,7 @@ impl From<&collector::Finding> for Finding {
         ("label" = Option<Vec<String>>, Query, description = "Only hosts with this label, as `name=value`; repeat it for several, all of which must fit"),
         ("state" = Option<HostState>, Query, description = "Only hosts in this state"),
     ),
-    responses((status = 200, body = HostList), Problems))]
+    responses((status = 200, description = "As asked", body = HostList), Problems))]
 async fn list_hosts(State(app): State<App>, mut query: Query) -> Result<Json<HostList>, Problem> {
     let page = query.page();
     let state: Option<HostState> = query.one("state");
@@ -199,7 +199,7 @@ async fn list_hosts(State(app): State<App>, mut query: Query) -> Result<Json<Hos
 
 /// One host
 #[utoipa::path(get, path = "/hosts/{host}", tag = "hosts", params(("host" = String, Path, description = "Identity of the host")),
-    responses((status = 200, body = Host), Problems))]
+    responses((status = 200, description = "As asked", body = Host), Problems))]
 async fn get_host(
     State(app): State<App>,
     Path(host): Path<String>,
@@ -235,7 +235,7 @@ async fn decommission_host(
 
 /// Machines of a host, ordered by UUID
 #[utoipa::path(get, path = "/hosts/{host}/vms", tag = "hosts", params(("host" = String, Path, description = "Identity of the host"), Page),
-    responses((status = 200, body = VmList), Problems))]
+    responses((status = 200, description = "As asked", body = VmList), Problems))]
 async fn list_vms_of_host(
     State(app): State<App>,
     Path(host): Path<String>,
@@ -251,7 +251,7 @@ async fn list_vms_of_host(
 
 /// What keeps a host's machines from being measured well, each with its cure
 #[utoipa::path(get, path = "/hosts/{host}/diagnosis", tag = "hosts", params(("host" = String, Path, description = "Identity of the host")),
-    responses((status = 200, body = Diagnosis), Problems))]
+    responses((status = 200, description = "As asked", body = Diagnosis), Problems))]
 async fn diagnose_host(
     State(app): State<App>,
     Path(host): Path<String>,

@@ -117,7 +117,7 @@ pub(crate) struct Renewal {
         ("host" = Option<String>, Query, description = "Only on this host"),
         ("state" = Option<LeaseState>, Query, description = "Only in this state"),
     ),
-    responses((status = 200, body = LeaseList), Problems))]
+    responses((status = 200, description = "As asked", body = LeaseList), Problems))]
 async fn list_leases(State(app): State<App>, mut query: Query) -> Result<Json<LeaseList>, Problem> {
     let page = query.page();
     let state: Option<LeaseState> = query.one("state");
@@ -135,7 +135,7 @@ async fn list_leases(State(app): State<App>, mut query: Query) -> Result<Json<Le
 
 /// Reserves memory on a host
 #[utoipa::path(post, path = "/leases", tag = "leases", request_body = Reservation,
-    responses((status = 201, body = Lease), Problems))]
+    responses((status = 201, description = "It is made", body = Lease), Problems))]
 async fn reserve_memory(
     State(app): State<App>,
     query: Query,
@@ -156,7 +156,7 @@ async fn reserve_memory(
 
 /// Extends a lease
 #[utoipa::path(patch, path = "/leases/{id}", tag = "leases", params(("id" = String, Path, description = "Identity of the lease")),
-    request_body = Renewal, responses((status = 200, body = Lease), Problems))]
+    request_body = Renewal, responses((status = 200, description = "As asked", body = Lease), Problems))]
 async fn renew_lease(
     State(app): State<App>,
     Path(id): Path<String>,

@@ -89,10 +89,8 @@ impl From<Status> for Problem {
             .as_slice()
             .iter()
             .map(|one| FieldError { field: json_name(&one.field).to_owned(), message: one.message.clone() });
-        Self {
-            errors: errors.collect(),
-            ..Self::new(ErrorCode::from(status.code()).http(), status.message())
-        }
+        let detail = if status.message().is_empty() { status.code().description() } else { status.message() };
+        Self { errors: errors.collect(), ..Self::new(ErrorCode::from(status.code()).http(), detail) }
     }
 }
 

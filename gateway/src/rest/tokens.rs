@@ -84,7 +84,7 @@ pub(crate) struct TokenRequest {
 }
 
 /// Tokens, without their secrets
-#[utoipa::path(get, path = "/tokens", tag = "tokens", params(Page), responses((status = 200, body = TokenList), Problems))]
+#[utoipa::path(get, path = "/tokens", tag = "tokens", params(Page), responses((status = 200, description = "As asked", body = TokenList), Problems))]
 async fn list_tokens(State(app): State<App>, mut query: Query) -> Result<Json<TokenList>, Problem> {
     let page = query.page();
     query.finish()?;
@@ -96,7 +96,7 @@ async fn list_tokens(State(app): State<App>, mut query: Query) -> Result<Json<To
 
 /// Makes a token; its secret is shown this once
 #[utoipa::path(post, path = "/tokens", tag = "tokens", request_body = TokenRequest,
-    responses((status = 201, body = NewToken), Problems))]
+    responses((status = 201, description = "It is made", body = NewToken), Problems))]
 async fn create_token(
     State(app): State<App>,
     query: Query,

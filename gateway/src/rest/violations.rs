@@ -172,7 +172,7 @@ pub(crate) struct Reason {
         ("since" = Option<Timestamp>, Query, description = "Only those that opened at or after this time"),
         ("acknowledged" = Option<bool>, Query, description = "Only acknowledged ones, or only those that are not"),
     ),
-    responses((status = 200, body = ViolationList), Problems))]
+    responses((status = 200, description = "As asked", body = ViolationList), Problems))]
 async fn list_violations(State(app): State<App>, mut query: Query) -> Result<Json<ViolationList>, Problem> {
     let page = query.page();
     let state: Option<ViolationState> = query.one("state");
@@ -195,7 +195,7 @@ async fn list_violations(State(app): State<App>, mut query: Query) -> Result<Jso
 
 /// One violation with the series around it
 #[utoipa::path(get, path = "/violations/{id}", tag = "violations", params(("id" = String, Path, description = "Identity of the violation")),
-    responses((status = 200, body = ViolationDetail), Problems))]
+    responses((status = 200, description = "As asked", body = ViolationDetail), Problems))]
 async fn get_violation(
     State(app): State<App>,
     Path(id): Path<String>,
@@ -213,7 +213,7 @@ async fn get_violation(
         ("x-memharvest-author" = Option<String>, Header, description = "Who, unless the body says"),
     ),
     request_body = Acknowledgement,
-    responses((status = 200, body = ViolationDetail), Problems))]
+    responses((status = 200, description = "As asked", body = ViolationDetail), Problems))]
 async fn acknowledge_violation(
     State(app): State<App>,
     Path(id): Path<String>,
@@ -237,7 +237,7 @@ async fn acknowledge_violation(
         ("x-memharvest-author" = Option<String>, Header, description = "Who, unless the body says"),
     ),
     request_body = Reason,
-    responses((status = 200, body = ViolationDetail), Problems))]
+    responses((status = 200, description = "As asked", body = ViolationDetail), Problems))]
 async fn explain_violation(
     State(app): State<App>,
     Path(id): Path<String>,

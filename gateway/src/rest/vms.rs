@@ -242,7 +242,7 @@ impl From<&wire::Waterfall> for Explanation {
         ("quality" = Option<Quality>, Query, description = "Only machines of this quality"),
         ("state" = Option<VmState>, Query, description = "Only machines in this state"),
     ),
-    responses((status = 200, body = VmList), Problems))]
+    responses((status = 200, description = "As asked", body = VmList), Problems))]
 async fn list_vms(State(app): State<App>, mut query: Query) -> Result<Json<VmList>, Problem> {
     let page = query.page();
     let host: Option<String> = query.one("host");
@@ -264,7 +264,7 @@ async fn list_vms(State(app): State<App>, mut query: Query) -> Result<Json<VmLis
 
 /// One machine
 #[utoipa::path(get, path = "/vms/{vm}", tag = "vms", params(("vm" = String, Path, description = "UUID of the machine")),
-    responses((status = 200, body = VmDetail), Problems))]
+    responses((status = 200, description = "As asked", body = VmDetail), Problems))]
 async fn get_vm(
     State(app): State<App>,
     Path(vm): Path<String>,
@@ -281,7 +281,7 @@ async fn get_vm(
         ("vm" = String, Path, description = "UUID of the machine"),
         ("signal" = Option<Signal>, Query, description = "`rss` (default) explains harvestable, `demand` explains reclaimable"),
     ),
-    responses((status = 200, body = Explanation), Problems))]
+    responses((status = 200, description = "As asked", body = Explanation), Problems))]
 async fn explain_vm(
     State(app): State<App>,
     Path(vm): Path<String>,

@@ -59,6 +59,8 @@ async fn the_document_is_served_and_complete() {
     for (path, methods) in expected {
         for method in methods.split(' ') {
             let operation = &paths[path][method];
+            let mut answers = operation["responses"].as_object().unwrap().values();
+            assert!(answers.all(|answer| answer["description"].is_string()), "{method} {path}");
             assert_eq!(
                 operation["responses"]["default"]["content"]["application/problem+json"]["schema"]["$ref"],
                 "#/components/schemas/Problem",
