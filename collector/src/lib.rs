@@ -102,7 +102,7 @@ pub async fn run(settings: CollectorSettings, stop: Stop) -> anyhow::Result<()> 
     let members = Members {
         registry,
         address: common.advertised(rpc_bound.address),
-        admin_address: members::admin_address(common.advertise.as_deref(), admin_bound.address),
+        admin_address: common.advertised_admin(admin_bound.address),
         source: kind.word(),
         configured: settings.interval,
         interval,

@@ -1,7 +1,6 @@
 //! The hosts of this collector as members of the mesh: one registration and one heartbeat each.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use memharvest_proto::registry::v1::{AgentKind, HeartbeatResponse, RegisterAgentRequest};
@@ -96,26 +95,5 @@ impl Members {
         };
         let member = membership::keep(self.registry.clone(), registration, findings, answered, stop.clone());
         stop.spawn(&format!("member {}", host.id), member);
-    }
-}
-
-/// Where others find the admin server: on the host that they are told to reach gRPC at.
-pub(crate) fn admin_address(advertise: Option<&str>, bound: SocketAddr) -> String {
-    match advertise.and_then(|advertised| advertised.rsplit_once(':')) {
-        Some((host, _)) => format!("{host}:{}", bound.port()),
-        None => bound.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_admin_server_is_found_beside_grpc() {
-        let bound = "0.0.0.0:9403".parse().unwrap();
-        assert_eq!(admin_address(None, bound), "0.0.0.0:9403");
-        assert_eq!(admin_address(Some("node-7:7403"), bound), "node-7:9403");
-        assert_eq!(admin_address(Some("[::1]:7403"), bound), "[::1]:9403");
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use memharvest_services::mesh_clock::MeshClock;
-use memharvest_services::settings::{Common, Settings, SettingsError, duration};
+use memharvest_services::settings::{Common, Settings, SettingsError, duration, service_url};
 
 /// Drivers that a libvirt URI can name, with or without a transport behind a `+`.
 const DRIVERS: [&str; 16] = [
@@ -39,11 +39,11 @@ pub struct CollectorSettings {
     pub listen: SocketAddr,
 
     /// Predictor that readings are sent to
-    #[arg(long, value_name = "URL", env = "MEMHARVEST_PREDICTOR", default_value = "http://127.0.0.1:7402")]
+    #[arg(long, value_name = "URL", value_parser = service_url, env = "MEMHARVEST_PREDICTOR", default_value = "http://127.0.0.1:7402")]
     pub predictor: String,
 
     /// Registry that this host is made known to
-    #[arg(long, value_name = "URL", env = "MEMHARVEST_REGISTRY", default_value = "http://127.0.0.1:7401")]
+    #[arg(long, value_name = "URL", value_parser = service_url, env = "MEMHARVEST_REGISTRY", default_value = "http://127.0.0.1:7401")]
     pub registry: String,
 
     /// How often to sample, in mesh time; the registry may ask for another interval

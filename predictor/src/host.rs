@@ -7,6 +7,7 @@ use std::sync::Arc;
 use memharvest_proto::collector::v1::{self as collector, HostReading, VmReading};
 use memharvest_proto::predictor::v1 as pb;
 use memharvest_proto::registry::v1::{RecordHarvestRequest, RecordViolationsRequest, Violation};
+use uuid::Uuid;
 
 use crate::boundary::Effective;
 use crate::boundary_set::BoundarySet;
@@ -39,7 +40,7 @@ pub struct Outgoing {
 }
 
 /// Why a host's reading is passed over.
-#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Refusal {
     /// Without a time or an interval nothing can be forecast.
     #[error("the reading has no usable read_at or interval")]
@@ -47,6 +48,17 @@ pub enum Refusal {
     /// Its clock is ahead of the mesh's.
     #[error("the reading lies {0:.0} s in the future; check the clock of its host")]
     Future(Seconds),
+    /// The registry would not know what to do with it.
+    #[error("host_id `{0}` is not 1 to 128 characters of A-Z a-z 0-9 . _ -")]
+    HostId(String),
+    /// A machine's identity is its UUID.
+    #[error("vm_id `{vm_id}` of machine {name} is no UUID")]
+    VmId {
+        /// What was given.
+        vm_id: String,
+        /// The machine's name.
+        name: String,
+    },
     /// It is not newer than the one before.
     #[error("the reading is not newer than the one before")]
     NotNewer,
@@ -109,9 +121,11 @@ impl HostState {
     /// Takes the next reading of the host.
     ///
     /// # Errors
-    /// Refuses a reading without a time, from the future, or not newer than the last; nothing changes then.
-    pub fn observe(&mut self, reading: HostReading, context: &Context<'_>) -> Result<Outgoing, Refusal> {
+    /// Refuses a reading without a time, from the future, not newer than the last, or of something that has no proper
+    /// identity; nothing changes then.
+    pub fn observe(&mut self, mut reading: HostReading, context: &Context<'_>) -> Result<Outgoing, Refusal> {
         let (at, interval) = self.check(&reading, context)?;
+        identify(&mut reading)?;
         let read_at = timestamp(at);
         let memory = reading.memory.unwrap_or_default();
         if reading.labels != self.labels {
@@ -186,10 +200,10 @@ impl HostState {
         (was_live || !records.is_empty()).then(|| Outgoing { update: self.update.clone(), records })
     }
 
-    /// Whether the host has not been read for so long that it is forgotten.
+    /// Whether the host has not been read for so long that it is forgotten, or never.
     #[must_use]
     pub fn is_forgotten(&self, now: Seconds) -> bool {
-        self.read_at.is_some_and(|read_at| now - read_at > FORGOTTEN_AFTER)
+        self.read_at.is_none_or(|read_at| now - read_at > FORGOTTEN_AFTER)
     }
 
     /// The windows that are being filled, for a process that ends.
@@ -374,6 +388,25 @@ impl Records {
         }
         pending
     }
+}
+
+/// Checks who a reading speaks of, and writes every UUID in its usual form.
+fn identify(reading: &mut HostReading) -> Result<(), Refusal> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    let host_id = &reading.host_id;
+    if !(1..=128).contains(&host_id.len()) || !host_id.bytes().all(plain) {
+        return Err(Refusal::HostId(host_id.clone()));
+    }
+    for vm in &mut reading.vms {
+        let usual = vm.vm_id.len() == 36 && !vm.vm_id.bytes().any(|byte| byte.is_ascii_uppercase());
+        let Ok(uuid) = Uuid::try_parse(&vm.vm_id) else {
+            return Err(Refusal::VmId { vm_id: vm.vm_id.clone(), name: vm.name.clone() });
+        };
+        if !usual {
+            vm.vm_id = uuid.to_string();
+        }
+    }
+    Ok(())
 }
 
 fn host_sample(at: Seconds, memory: &collector::HostMemory) -> HostSample {

@@ -41,10 +41,14 @@ impl Live {
         let _ = self.changes.send(Change::Update(update));
     }
 
-    /// Shows a host no longer.
-    pub fn gone(&self, host_id: &str) {
-        self.lock().remove(host_id);
-        let _ = self.changes.send(Change::Gone(host_id.to_owned()));
+    /// Shows a host no longer; says whether it was shown.
+    #[must_use]
+    pub fn gone(&self, host_id: &str) -> bool {
+        let shown = self.lock().remove(host_id).is_some();
+        if shown {
+            let _ = self.changes.send(Change::Gone(host_id.to_owned()));
+        }
+        shown
     }
 
     /// Up to `limit` hosts after the one named, ordered by id.
@@ -143,7 +147,7 @@ mod tests {
         assert_eq!(seen[0], Event::Update((*update("a", &["1"])).clone()));
         assert_eq!(seen[2], Event::SnapshotComplete(SnapshotComplete { hosts: 2 }));
         assert!(events.next().now_or_never().is_none());
-        live.gone("a");
+        assert!(live.gone("a"));
         let gone = events.next().await.unwrap().event.unwrap();
         assert_eq!(gone, Event::Gone(HostGone { host_id: "a".into() }));
     }

@@ -35,13 +35,16 @@ impl Recorder {
     /// A recorder that sends to `registry`.
     #[must_use]
     pub fn new(file: StateFile, registry: RpcChannel, queue: QueueMetrics) -> Self {
-        Self {
+        let recorder = Self {
             file,
             wake: Arc::default(),
             violations: ViolationServiceClient::new(registry.clone()),
             harvest: HarvestServiceClient::new(registry),
             queue,
-        }
+        };
+        // An earlier process may have left some behind.
+        recorder.show_depth();
+        recorder
     }
 
     /// Stores requests durably; they are on their way when this returns.

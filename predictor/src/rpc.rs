@@ -109,7 +109,7 @@ async fn answer(shard: &Shard, request: ObserveRequest) -> Result<ObserveRespons
     match shard.observe(reading).await {
         Ok(update) => Ok(ObserveResponse { update: Some((*update).clone()), ..answer }),
         // One bad reading must not break the stream for the readings behind it.
-        Err(refused @ (ObserveError::Refused(_) | ObserveError::NoHost)) => {
+        Err(ObserveError::Refused(refused)) => {
             tracing::warn!(host = answer.host_id, %refused, "reading passed over");
             Ok(ObserveResponse { refused_reason: refused.to_string(), ..answer })
         }

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
-use memharvest_services::settings::{Common, Settings as ServiceSettings, SettingsError, duration};
+use memharvest_services::settings::{
+    Common, Settings as ServiceSettings, SettingsError, duration, service_url,
+};
 
 /// Forecasts what virtual machines will use, says what can be harvested, and answers for both.
 #[derive(Clone, Debug, Parser)]
@@ -16,7 +18,7 @@ pub struct Settings {
     pub listen: SocketAddr,
 
     /// The registry that keeps what must last
-    #[arg(long, env = "MEMHARVEST_REGISTRY", value_name = "URL", default_value = "http://127.0.0.1:7401")]
+    #[arg(long, env = "MEMHARVEST_REGISTRY", value_name = "URL", value_parser = service_url, default_value = "http://127.0.0.1:7401")]
     pub registry: String,
 
     /// Folder of the state file: records that the registry has not acknowledged, boundaries as last heard

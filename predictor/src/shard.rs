@@ -33,9 +33,6 @@ pub enum ObserveError {
     /// The reading itself.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// A host needs a name.
-    #[error("the reading names no host")]
-    NoHost,
     /// What follows from it cannot be kept.
     #[error(transparent)]
     State(#[from] StateFileError),
@@ -86,9 +83,6 @@ impl Shard {
     /// # Errors
     /// A reading that is refused, or a state file that cannot be written: then nothing is shown.
     pub async fn observe(&self, reading: HostReading) -> Result<Arc<HostUpdate>, ObserveError> {
-        if reading.host_id.is_empty() {
-            return Err(ObserveError::NoHost);
-        }
         let span = tracing::info_span!("observe", host = reading.host_id, vms = reading.vms.len());
         trace_context::set_parent_from(&span, &reading.traceparent);
         async {
@@ -176,8 +170,9 @@ impl Shard {
             if state.is_forgotten(context.now) {
                 drop(state);
                 self.lock().remove(&host_id);
-                self.live.gone(&host_id);
-                tracing::info!(host = host_id, "not read for a day, the host is forgotten");
+                if self.live.gone(&host_id) {
+                    tracing::info!(host = host_id, "not read for a day, the host is forgotten");
+                }
             }
         }
         Ok(())

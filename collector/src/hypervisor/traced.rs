@@ -64,6 +64,8 @@ fn vm_reading(sample: &GuestSample, begins: Timestamp, tick: Tick) -> VmReading 
         definition: Some(Definition {
             balloon: sample.has_balloon,
             stats_period: sample.stats_period_seconds.map(|seconds| Duration::from_secs(seconds.into())),
+            // Nobody can edit the definition of a machine in a trace: no finding.
+            free_page_reporting: true,
             ..Definition::default()
         }),
         generation: u64::from(sample.boots) + 1,

@@ -4,6 +4,7 @@ use memharvest_proto::registry::v1::ViolationState;
 use super::*;
 
 const GIB: u64 = 1 << 30;
+const A: &str = "0a3c1a66-9f4e-4c3e-8a34-5b1d2c7f9e01";
 const START: Seconds = 1_700_000_100.0;
 
 fn vm(vm_id: &str, rss: u64, at: Seconds) -> VmReading {
@@ -69,7 +70,7 @@ impl Bench {
         let steps = (0..span).step_by(5);
         let updates = steps.map(|step| {
             let at = from + f64::from(step);
-            self.read(at, vec![vm("a", rss(step), at)]).unwrap()
+            self.read(at, vec![vm(A, rss(step), at)]).unwrap()
         });
         updates.last().unwrap()
     }
@@ -99,11 +100,11 @@ fn a_steady_machine_yields_what_its_waterfall_says() {
     assert!((3 * GIB..6 * GIB).contains(&harvest), "{harvest}");
     assert_eq!(warm.host.as_ref().unwrap().harvestable_bytes, Some(harvest));
     for signal in Signal::ALL {
-        let waterfall = bench.host.explain("a", signal).unwrap();
+        let waterfall = bench.host.explain(A, signal).unwrap();
         assert!(adds_up(&waterfall), "{waterfall:?}");
         assert!(waterfall.terms.iter().all(|term| (term.bytes > 0) != term.detail.is_empty()));
     }
-    assert_eq!(bench.host.explain("a", Signal::Rss).unwrap().result_bytes, harvest);
+    assert_eq!(bench.host.explain(A, Signal::Rss).unwrap().result_bytes, harvest);
 }
 
 #[test]
@@ -135,7 +136,7 @@ fn a_machine_that_is_gone_closes_what_it_left_open_and_is_shown_no_more() {
     assert!(update.vms.is_empty());
     assert_eq!(update.host.as_ref().unwrap().harvestable_bytes, Some(0));
     assert!(bench.violations().iter().any(|violation| violation.close_reason == "vm_gone"));
-    assert_eq!(bench.host.explain("a", Signal::Rss), None);
+    assert_eq!(bench.host.explain(A, Signal::Rss), None);
 }
 
 #[test]
@@ -144,7 +145,7 @@ fn unknown_boundaries_yield_nothing_and_say_so() {
     bench.boundaries = BoundarySet::default();
     let update = bench.run(START, 1800, |_| 2 * GIB);
     assert_eq!(update.vms[0].harvestable_bytes, Some(0));
-    let waterfall = bench.host.explain("a", Signal::Rss).unwrap();
+    let waterfall = bench.host.explain(A, Signal::Rss).unwrap();
     let excluded = waterfall.terms.iter().find(|term| term.name() == pb::TermName::Excluded).unwrap();
     assert!(excluded.bytes > 0 && excluded.detail.contains("not known yet"), "{excluded:?}");
 }
@@ -159,13 +160,13 @@ fn a_stuck_machine_yields_nothing_and_keeps_its_place() {
         allocated_bytes: None,
         rss_bytes: None,
         guest: None,
-        ..vm("a", 0, at)
+        ..vm(A, 0, at)
     };
     let update = bench.read(at, vec![stuck]).unwrap();
     let shown = &update.vms[0];
     assert_eq!((shown.harvestable_bytes, shown.reclaimable_bytes), (Some(0), Some(0)));
     assert_eq!((shown.quality(), shown.allocated_bytes), (Quality::Stuck, None));
-    let waterfall = bench.host.explain("a", Signal::Rss).unwrap();
+    let waterfall = bench.host.explain(A, Signal::Rss).unwrap();
     assert!(adds_up(&waterfall) && waterfall.result_bytes == 0);
     let healed = bench.run(at + 5.0, 900, |_| 2 * GIB);
     assert!(healed.vms[0].harvestable_bytes.unwrap() > GIB);
@@ -192,14 +193,24 @@ fn silence_makes_a_host_stale_and_after_a_horizon_closes_what_was_open() {
 #[test]
 fn readings_that_are_old_or_from_the_future_change_nothing() {
     let mut bench = Bench::new();
-    bench.read(START, vec![vm("a", GIB, START)]).unwrap();
+    bench.read(START, vec![vm(A, GIB, START)]).unwrap();
     assert_eq!(bench.read(START, vec![]).unwrap_err(), Refusal::NotNewer);
     let context = Bench::context(&bench.boundaries, START + 5.0);
     let future = bench.host.observe(reading(START + 50.0, vec![]), &context).unwrap_err();
     assert_eq!(future.to_string(), "the reading lies 45 s in the future; check the clock of its host");
+    let nameless = reading(START + 5.0, vec![vm("seven", GIB, START)]);
+    let refused = bench.host.observe(nameless, &context).unwrap_err();
+    assert_eq!(refused.to_string(), "vm_id `seven` of machine name-seven is no UUID");
     let timeless = HostReading { read_at: None, ..reading(START, vec![]) };
     assert_eq!(bench.host.observe(timeless, &context).unwrap_err(), Refusal::NoTime);
-    assert!(bench.host.explain("a", Signal::Rss).is_some());
+    assert!(bench.host.explain(A, Signal::Rss).is_some());
+}
+
+#[test]
+fn a_uuid_in_capitals_is_the_same_machine() {
+    let mut bench = Bench::new();
+    let update = bench.read(START, vec![vm(&A.to_uppercase(), GIB, START)]).unwrap();
+    assert_eq!(update.vms[0].vm_id, A);
 }
 
 #[test]
