@@ -30,6 +30,7 @@ struct Cli {
 
 /// How the verbs talk to a gateway.
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Gateway")]
 struct Connection {
     /// Where the gateway is
     #[arg(
