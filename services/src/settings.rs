@@ -295,6 +295,15 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .map_err(|error| format!("{error}; write a duration such as 5s, 15m or 2h"))
 }
 
+/// Parses the URL of a service, such as `http://127.0.0.1:7401`; for `#[arg(value_parser = service_url)]`.
+///
+/// # Errors
+/// Anything but `http://` with a host, with or without a port; the message tells how to write it.
+pub fn service_url(text: &str) -> Result<String, String> {
+    crate::rpc_client::parse_endpoint(text).map_err(|error| error.to_string())?;
+    Ok(text.to_owned())
+}
+
 /// Parses `HOST:PORT`, where the host may be a name; for `#[arg(value_parser = host_and_port)]`.
 ///
 /// # Errors
