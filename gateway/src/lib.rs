@@ -38,7 +38,7 @@ use host_guard::HostGuard;
 use live::Live;
 use live::predictor_watch::PredictorWatch;
 use live::registry_mirror::RegistryMirror;
-use rest::App;
+use rest::{App, HttpMetrics};
 use upstream::Upstream;
 
 /// Who this process is.
@@ -93,7 +93,7 @@ pub async fn start(settings: Settings, stop: Stop) -> anyhow::Result<Running> {
     let guard = HostGuard::new(address, &settings.allowed_host, &settings.cors_origin);
     let origins = settings.cors_origin.clone();
     let whole = server(&app, &metrics)
-        .http(rest::router(app, admin.clone()))
+        .http(rest::router(app, HttpMetrics::register(&metrics)?, admin.clone()))
         .grpc_web()
         .around(move |routes| browser_access::protect(routes, guard, &origins));
     let (outcome_told, served) = oneshot::channel();

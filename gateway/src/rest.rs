@@ -30,6 +30,7 @@ mod fleet;
 mod history;
 mod hosts;
 mod leases;
+mod observed;
 pub(crate) mod paging;
 pub mod problem;
 pub(crate) mod query;
@@ -38,6 +39,7 @@ mod violations;
 mod vms;
 pub mod words;
 
+pub(crate) use observed::HttpMetrics;
 use problem::{PROBLEM_JSON, Problem};
 
 /// What every handler can reach.
@@ -107,7 +109,7 @@ pub fn openapi_json() -> String {
 }
 
 /// Everything on the port that is not gRPC. `probes` answers `/livez` and `/readyz` like the admin server.
-pub(crate) fn router(app: App, probes: AdminServer) -> Router {
+pub(crate) fn router(app: App, metrics: HttpMetrics, probes: AdminServer) -> Router {
     let probes = probes.router();
     let document: Arc<str> = openapi_json().into();
     let (api, _) = api().split_for_parts();
@@ -126,6 +128,7 @@ pub(crate) fn router(app: App, probes: AdminServer) -> Router {
         .layer(DefaultBodyLimit::max(body::LONGEST_BODY))
         .layer(CatchPanicLayer::custom(problem::panicked))
         .layer(axum::middleware::from_fn(problem::name_every_error))
+        .layer(axum::middleware::from_fn_with_state(metrics, observed::observe))
         .layer(CompressionLayer::new())
 }
 

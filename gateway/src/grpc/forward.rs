@@ -75,13 +75,12 @@ const ROUTES: &[(&str, Route)] = &[
 ];
 
 /// Headers of a call that go on. Everything else is between the caller and the gateway; the trace's are written anew.
-const PASSED_ON: [HeaderName; 6] = [
+const PASSED_ON: [HeaderName; 5] = [
     CONTENT_TYPE,
     USER_AGENT,
     HeaderName::from_static("grpc-timeout"),
     HeaderName::from_static("grpc-encoding"),
     HeaderName::from_static("grpc-accept-encoding"),
-    HeaderName::from_static("x-memharvest-author"),
 ];
 
 /// The services, each under its own name.

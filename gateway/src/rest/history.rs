@@ -7,6 +7,7 @@ use memharvest_proto::registry::v1 as wire;
 use memharvest_proto::registry::v1::query_history_request::Subject;
 use memharvest_services::proto_time::{duration_to_proto, to_proto};
 use serde::Serialize;
+use tonic::Code;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -116,8 +117,9 @@ async fn vm_history(
 ) -> Result<Json<VmHistory>, Problem> {
     let vm = vm.to_ascii_lowercase();
     let (from, request) = request(&app, Subject::VmId(vm.clone()), query)?;
-    let history = app.upstream.harvest().query_history(request).await?.into_inner();
-    if history.vms.is_empty() && app.live.snapshot().vm(&vm).is_none() {
+    let is_live = app.live.snapshot().vm(&vm).is_some();
+    let history = recorded(&app, request, is_live).await?;
+    if history.vms.is_empty() && !is_live {
         return Err(Problem::not_found(format!(
             "there is no machine `{vm}` now, and nothing is known of it from {from} on"
         )));
@@ -156,8 +158,9 @@ async fn host_history(
     query: Query,
 ) -> Result<Json<HostHistory>, Problem> {
     let (from, request) = request(&app, Subject::HostId(host.clone()), query)?;
-    let history = app.upstream.harvest().query_history(request).await?.into_inner();
-    if history.hosts.is_empty() && app.live.snapshot().host(&host).is_none() {
+    let is_live = app.live.snapshot().host(&host).is_some();
+    let history = recorded(&app, request, is_live).await?;
+    if history.hosts.is_empty() && !is_live {
         return Err(Problem::not_found(format!(
             "there is no host `{host}` now, and nothing is known of it from {from} on"
         )));
@@ -176,6 +179,21 @@ async fn host_history(
         reclaimable_bytes: rollup.reclaimable_bytes,
     };
     Ok(Json(HostHistory { host, from, points: history.hosts.iter().map(point).collect() }))
+}
+
+/// What the registry keeps; nothing yet of what was seen for the first time a moment ago.
+async fn recorded(
+    app: &App,
+    request: wire::QueryHistoryRequest,
+    is_live: bool,
+) -> Result<wire::QueryHistoryResponse, Problem> {
+    match app.upstream.harvest().query_history(request).await {
+        Ok(history) => Ok(history.into_inner()),
+        Err(status) if is_live && status.code() == Code::NotFound => {
+            Ok(wire::QueryHistoryResponse::default())
+        }
+        Err(status) => Err(status.into()),
+    }
 }
 
 fn request(

@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use memharvest_services::rpc_error::{ErrorCode, FieldViolations};
 use serde::Serialize;
@@ -13,6 +13,8 @@ use utoipa::ToSchema;
 
 /// Media type of every error.
 pub const PROBLEM_JSON: &str = "application/problem+json";
+/// Longest text of the framework that becomes a detail.
+const LONGEST_TEXT: usize = 4096;
 
 /// What went wrong, by RFC 9457.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -89,8 +91,12 @@ impl From<Status> for Problem {
             .as_slice()
             .iter()
             .map(|one| FieldError { field: json_name(&one.field).to_owned(), message: one.message.clone() });
+        let errors: Vec<FieldError> = errors.collect();
+        if !errors.is_empty() {
+            return Self::bad_fields(errors);
+        }
         let detail = if status.message().is_empty() { status.code().description() } else { status.message() };
-        Self { errors: errors.collect(), ..Self::new(ErrorCode::from(status.code()).http(), detail) }
+        Self::new(ErrorCode::from(status.code()).http(), detail)
     }
 }
 
@@ -117,31 +123,34 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Gives errors that the framework answers by itself (unknown path, wrong method) the shape of all others.
+/// Gives errors that the framework answers by itself (unknown path, wrong method, a path that is no text) the shape of
+/// all others.
 pub(crate) async fn name_every_error(request: Request, next: Next) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let response = next.run(request).await;
     let status = response.status();
-    if !(status.is_client_error() || status.is_server_error())
-        || response.headers().contains_key(CONTENT_TYPE)
-    {
+    let content_type =
+        response.headers().get(CONTENT_TYPE).map_or("", |value| value.to_str().unwrap_or_default());
+    let bare = content_type.is_empty() || content_type.starts_with("text/plain");
+    if !bare || !(status.is_client_error() || status.is_server_error()) {
         return response;
     }
+    let (mut parts, body) = response.into_parts();
+    let said = axum::body::to_bytes(body, LONGEST_TEXT).await.unwrap_or_default();
     let detail = match status {
+        _ if !said.is_empty() => String::from_utf8_lossy(&said).trim().to_owned(),
         StatusCode::NOT_FOUND => format!("there is nothing at {path}; /openapi.json lists all paths"),
         StatusCode::METHOD_NOT_ALLOWED => {
             format!("{path} does not take {method}; the Allow header lists what it takes")
         }
         _ => format!("{method} {path} failed"),
     };
-    let (parts, _) = response.into_parts();
     let (problem, body) = Problem::new(status, detail).into_response().into_parts();
-    let mut named = Response::from_parts(parts, body);
+    parts.headers.remove(CONTENT_LENGTH);
     for (name, value) in &problem.headers {
-        named.headers_mut().insert(name, value.clone());
+        parts.headers.insert(name, value.clone());
     }
-    named.headers_mut().remove(http::header::CONTENT_LENGTH);
-    named
+    Response::from_parts(parts, body)
 }
 
 /// The answer in place of a handler that panicked.

@@ -7,11 +7,14 @@ use crate::mesh::Mesh;
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
+/// Method, path, headers, body, and the status that they get.
+type Case<'a> = (Method, &'a str, &'a [(&'a str, &'a str)], &'a str, u16);
+
 #[tokio::test]
 async fn wrong_requests_have_their_status() {
     let mesh = Mesh::start().await;
     let many = format!("{{\"reason\": \"{}\"}}", "x".repeat(300 * 1024));
-    let cases: &[(Method, &str, &[(&str, &str)], &str, u16)] = &[
+    let cases: &[Case<'_>] = &[
         (Method::GET, "/api/v1/nothing", &[], "", 404),
         (Method::GET, "/nothing", &[], "", 404),
         (Method::GET, "/api/v1/hosts/nobody", &[], "", 404),
@@ -37,6 +40,7 @@ async fn wrong_requests_have_their_status() {
         (Method::PUT, "/api/v1/boundaries/fleet", &[JSON], "[]", 400),
         (Method::PUT, "/api/v1/boundaries/fleet", &[JSON], "{} {}", 400),
         (Method::PUT, "/api/v1/boundaries/fleet", &[JSON], &many, 413),
+        (Method::GET, "/api/v1/boundaries/%ff", &[], "", 400),
         (Method::GET, "/docs", &[], "", 501),
         (Method::GET, "/federate?match[]=up", &[], "", 501),
     ];

@@ -37,13 +37,13 @@ impl Predictor {
         let id = host_id(&update);
         state.hosts.retain(|known| host_id(known) != id);
         state.hosts.push(update.clone());
-        state.tell(Event::Update(update));
+        state.tell(&Event::Update(update));
     }
 
     pub(crate) fn gone(&self, id: &str) {
         let mut state = self.0.lock().unwrap();
         state.hosts.retain(|known| host_id(known) != id);
-        state.tell(Event::Gone(HostGone { host_id: id.into() }));
+        state.tell(&Event::Gone(HostGone { host_id: id.into() }));
     }
 
     /// Breaks every stream, and forgets a host in between.
@@ -57,7 +57,7 @@ impl Predictor {
 }
 
 impl State {
-    fn tell(&mut self, event: Event) {
+    fn tell(&mut self, event: &Event) {
         self.watchers.retain(|watcher| {
             watcher.send(Ok(WatchForecastsResponse { event: Some(event.clone()) })).is_ok()
         });

@@ -64,11 +64,15 @@ async fn the_port_has_the_fleets_series_and_no_others() {
 #[tokio::test]
 async fn the_process_has_its_own_series_on_the_admin_port() {
     let mesh = Mesh::start().await;
+    mesh.get("/api/v1/hosts/nobody").await;
     let url = format!("http://{}/metrics", mesh.gateway.admin_address);
     let page = http::get(&url).await.text();
     assert!(page.contains("memharvest_build_info"), "{page}");
     assert!(page.contains("memharvest_gateway_predictor_connected{endpoint="), "{page}");
     assert!(!page.contains("memharvest_violations"), "{page}");
+    let route =
+        "memharvest_http_requests_total{method=\"GET\",route=\"/api/v1/hosts/{host}\",status=\"404\"} 1";
+    assert!(page.contains(route), "{page}");
     promtool_is_content(&page);
 }
 
