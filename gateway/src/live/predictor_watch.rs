@@ -33,6 +33,7 @@ impl PredictorWatch {
         let shortest = Duration::from_millis(100);
         let mut pauses =
             Backoff::<rand::rngs::StdRng>::new(shortest, Duration::from_secs(5), rand::make_rng());
+        let mut away = false;
         loop {
             let outcome = tokio::select! {
                 outcome = self.follow() => outcome,
@@ -41,20 +42,22 @@ impl PredictorWatch {
             if self.connected.get() == 1 {
                 self.connected.set(0);
                 pauses.reset();
+                away = false;
             }
             self.asked.ready();
-            let pause = pauses.next().unwrap_or(shortest);
-            let reason = outcome
-                .err()
-                .map_or_else(|| "it ended the stream".to_owned(), |status| status.message().to_owned());
-            tracing::warn!(
-                predictor = self.url,
-                ?pause,
-                "no live state from predictor {}: {reason}; trying again",
-                self.url
-            );
+            if !away {
+                let reason = outcome
+                    .err()
+                    .map_or("it ended the stream".to_owned(), |status| status.message().to_owned());
+                tracing::warn!(
+                    predictor = self.url,
+                    "no live state from predictor {}: {reason}; trying again",
+                    self.url
+                );
+            }
+            away = true;
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(pauses.next().unwrap_or(shortest)) => {}
                 () = stop.requested() => return,
             }
         }

@@ -4,7 +4,7 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::problem::Problem;
 
@@ -38,6 +38,11 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    // A list would be taken for the fields in their order.
+    let is_object = bytes.trim_ascii_start().starts_with(b"{");
+    if !is_object && serde_json::from_slice::<IgnoredAny>(bytes).is_ok() {
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "the body must be a JSON object, such as {}"));
+    }
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
@@ -96,5 +101,13 @@ mod tests {
             assert!(problem.detail.contains("line 1"), "{}", problem.detail);
         }
         assert!(parse::<Thing>(b"{\"size\": null}").is_ok());
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused() {
+        for text in ["[]", "[1]", "\"size\"", "1", " null"] {
+            let problem = parse::<Thing>(text.as_bytes()).unwrap_err();
+            assert!(problem.detail.contains("must be a JSON object"), "{text}: {}", problem.detail);
+        }
     }
 }

@@ -166,6 +166,7 @@ pub(crate) fn panicked(cause: Box<dyn std::any::Any + Send + 'static>) -> Respon
 #[cfg(test)]
 mod tests {
     use memharvest_services::rpc_error::invalid_field;
+    use tower::ServiceExt;
 
     use super::*;
 
@@ -178,6 +179,19 @@ mod tests {
             [FieldError { field: "headroom_ratio".into(), message: "must be within 0 and 10".into() }]
         );
         assert_eq!(Problem::from(invalid_field("vm_id", "x")).errors[0].field, "vm");
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_panics_is_a_problem() {
+        async fn clumsy() -> &'static str {
+            panic!("dropped it")
+        }
+        let router = axum::Router::new()
+            .route("/", axum::routing::get(clumsy))
+            .layer(tower_http::catch_panic::CatchPanicLayer::custom(panicked));
+        let response = router.oneshot(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(response.headers()[CONTENT_TYPE], PROBLEM_JSON);
     }
 
     #[test]
