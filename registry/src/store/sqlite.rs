@@ -62,6 +62,14 @@ pub enum OpenError {
         /// The migration that this program does not know.
         migration: i64,
     },
+    /// A program that never was released has written it.
+    #[error("cannot open database {}: another build of memharvest-registry has written it (migration {} differs); run that build or pass --database", path.display(), migration)]
+    Altered {
+        /// The file.
+        path: PathBuf,
+        /// The migration that is another one here.
+        migration: i64,
+    },
     /// The system refuses the file.
     #[error("cannot open database {}: {cause}; check that {} can be written by this user, or pass --database", path.display(), parent(path).display())]
     System {
@@ -194,7 +202,8 @@ async fn migrate(path: &Path, pool: &SqlitePool) -> std::result::Result<(), Open
         MigrateError::VersionMissing(migration) | MigrateError::VersionTooNew(migration, _) => {
             OpenError::TooNew { path: path.to_owned(), migration }
         }
-        MigrateError::Execute(error) => open_error(path, &error),
+        MigrateError::VersionMismatch(migration) => OpenError::Altered { path: path.to_owned(), migration },
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => open_error(path, &error),
         error => OpenError::System { path: path.to_owned(), cause: error.to_string() },
     })
 }

@@ -55,6 +55,24 @@ async fn a_database_of_a_newer_version() {
 }
 
 #[tokio::test]
+async fn a_database_of_another_build() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("registry.db");
+    SqliteStore::open(&path).await.unwrap().close().await;
+    let pool = sqlx::SqlitePool::connect(&format!("sqlite:{}", path.display())).await.unwrap();
+    sqlx::query("UPDATE _sqlx_migrations SET checksum = x'00' WHERE version = 1")
+        .execute(&pool)
+        .await
+        .unwrap();
+    pool.close().await;
+    let message = refusal(&path).await;
+    assert!(
+        message.contains("another build of memharvest-registry has written it (migration 1 differs)"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
 async fn a_database_that_another_registry_uses() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("registry.db");
