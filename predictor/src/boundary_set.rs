@@ -62,8 +62,8 @@ impl BoundarySet {
         }
     }
 
-    /// What holds for a machine, and the versions that it rests on (`fleet@3 host:a@1`, or `default`). Groups come
-    /// in the order of their labels' names; of two groups that set the same field the later one wins.
+    /// What holds for a machine, and the versions that it rests on (`fleet@3 host:a@1`, or `default`). Of two
+    /// groups that set the same field, the one whose label comes first by name wins, as the registry resolves it.
     #[must_use]
     pub fn effective(
         &self,
@@ -75,7 +75,9 @@ impl BoundarySet {
             return (Effective::default(), "default".to_owned());
         }
         let scopes = std::iter::once((Source::Fleet, "fleet".to_owned()))
-            .chain(labels.iter().map(|(label, value)| (Source::Group, format!("group:{label}={value}"))))
+            .chain(
+                labels.iter().rev().map(|(label, value)| (Source::Group, format!("group:{label}={value}"))),
+            )
             .chain([(Source::Host, format!("host:{host_id}")), (Source::Vm, format!("vm:{vm_id}"))]);
         let found: Vec<_> = scopes
             .filter_map(|(source, scope)| Some((source, self.by_scope.get(&scope)?)))
@@ -144,6 +146,10 @@ mod tests {
         let (effective, versions) = set.effective("v", "other", &labels);
         assert_eq!((effective.headroom_bytes.value, versions.as_str()), (2, "fleet@1 group:rack=a@2"));
         assert_eq!(set.effective("v", "h", &labels).0.headroom_bytes.value, 4);
+
+        let both = BTreeMap::from([("rack".to_owned(), "a".to_owned()), ("tier".to_owned(), "1".to_owned())]);
+        set.apply(5, boundary("group:tier=1", 1, 9));
+        assert_eq!(set.effective("v", "other", &both).0.headroom_bytes.value, 2, "rack comes before tier");
 
         set.apply(6, pb::Boundary { deleted: true, ..boundary("host:h", 5, 0) });
         assert_eq!(set.effective("v", "h", &labels).0.headroom_bytes.value, 2);
