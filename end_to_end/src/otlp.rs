@@ -78,9 +78,9 @@ impl TraceService for Collecting {
         for batch in request.into_inner().resource_spans {
             let attributes = batch.resource.unwrap_or_default().attributes;
             let service = attributes.into_iter().find(|attribute| attribute.key == "service.name");
-            let service = match service.and_then(|named| named.value?.value) {
-                Some(any_value::Value::StringValue(name)) => name,
-                _ => return Err(Status::invalid_argument("spans without a service.name")),
+            let Some(any_value::Value::StringValue(service)) = service.and_then(|named| named.value?.value)
+            else {
+                return Err(Status::invalid_argument("spans without a service.name"));
             };
             for span in batch.scope_spans.into_iter().flat_map(|scope| scope.spans) {
                 traces.entry(span.trace_id).or_default().push(Span {

@@ -1,5 +1,7 @@
 //! grpcurl on the four gRPC ports of a running mesh.
 
+#![expect(clippy::unwrap_used, reason = "a test fails loudly, in its helpers too")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -179,14 +181,11 @@ fn filled_in(request: &str, known: &BTreeMap<&'static str, String>) -> anyhow::R
 
 fn last_etag(json: &Value) -> Option<String> {
     match json {
-        Value::Object(fields) => fields
-            .iter()
-            .filter_map(|(name, value)| match value {
-                Value::String(etag) if name == "etag" => Some(etag.clone()),
-                value => last_etag(value),
-            })
-            .last(),
-        Value::Array(items) => items.iter().filter_map(last_etag).last(),
+        Value::Object(fields) => fields.iter().rev().find_map(|(name, value)| match value {
+            Value::String(etag) if name == "etag" => Some(etag.clone()),
+            value => last_etag(value),
+        }),
+        Value::Array(items) => items.iter().rev().find_map(last_etag),
         _ => None,
     }
 }

@@ -1,5 +1,7 @@
 //! The REST interface of a running mesh, as a script meets it.
 
+#![expect(clippy::unwrap_used, reason = "a test fails loudly, in its helpers too")]
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
