@@ -1,7 +1,5 @@
 //! Real guests of an ordinary user: `qemu:///session`, without any right over the machine.
 
-#![expect(clippy::unwrap_used, reason = "a test fails loudly")]
-
 use std::os::unix::fs::chown;
 use std::path::Path;
 use std::process::Command;
