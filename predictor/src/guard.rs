@@ -296,11 +296,12 @@ impl Waterfall {
         self.terms[1..].iter().max_by_key(|term| term.bytes).and_then(|term| term.limited_by)
     }
 
-    /// When something may be harvested; `None` where history is no hindrance.
+    /// When something may be harvested; `None` where history is no hindrance, and where none has begun: without a
+    /// reading nobody knows when there will be enough.
     #[must_use]
     pub fn warm_at(&self) -> Option<Seconds> {
-        let wait = self.inputs.history.wait;
-        (wait > 0.0).then_some(self.inputs.at + wait)
+        let History { wait, readings, .. } = self.inputs.history;
+        (wait > 0.0 && readings > 0).then_some(self.inputs.at + wait)
     }
 
     /// Why a step takes what it takes, in one sentence; empty where it takes nothing.
