@@ -1,6 +1,7 @@
 //! Follows the registry's boundaries and keeps a copy in the state file, so that a restart without the registry
 //! still knows what operators forbade.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use memharvest_proto::registry::v1::WatchBoundariesRequest;
@@ -26,7 +27,7 @@ pub async fn remembered(file: &StateFile) -> Result<BoundarySet, StateFileError>
 }
 
 /// Follows the registry until told to stop. Every connection begins with the whole set, so nothing is missed.
-pub async fn run(registry: RpcChannel, file: StateFile, known: watch::Sender<BoundarySet>, stop: Stop) {
+pub async fn run(registry: RpcChannel, file: StateFile, known: watch::Sender<Arc<BoundarySet>>, stop: Stop) {
     let mut client = BoundaryServiceClient::new(registry);
     let mut pauses =
         Backoff::new(Duration::from_millis(100), Duration::from_secs(10), rand::make_rng::<StdRng>());
@@ -54,7 +55,7 @@ enum WatchError {
 async fn follow(
     client: &mut BoundaryServiceClient<RpcChannel>,
     file: &StateFile,
-    known: &watch::Sender<BoundarySet>,
+    known: &watch::Sender<Arc<BoundarySet>>,
     pauses: &mut Backoff<StdRng>,
 ) -> Result<(), WatchError> {
     let mut events =
@@ -75,7 +76,7 @@ async fn follow(
             }
         } else if let Some(boundary) = event.boundary {
             tracing::info!(scope = boundary.scope, version = boundary.version, revision, "boundary changed");
-            let mut set = known.borrow().clone();
+            let mut set = BoundarySet::clone(&known.borrow());
             set.apply(revision, boundary);
             publish(file, known, set).await?;
         }
@@ -85,10 +86,10 @@ async fn follow(
 
 async fn publish(
     file: &StateFile,
-    known: &watch::Sender<BoundarySet>,
+    known: &watch::Sender<Arc<BoundarySet>>,
     set: BoundarySet,
 ) -> Result<(), StateFileError> {
     file.save_boundaries(set.revision(), set.iter()).await?;
-    known.send_replace(set);
+    known.send_replace(Arc::new(set));
     Ok(())
 }

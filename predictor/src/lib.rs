@@ -5,6 +5,7 @@
 //! [`recorder`] brings to the registry what must last.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -94,7 +95,7 @@ pub async fn start(settings: Settings, stop: Stop) -> anyhow::Result<Running> {
 
     let limit = settings.outbox_limit_mib.saturating_mul(1 << 20);
     let file = state_file::StateFile::open(&settings.data_dir.join("predictor.db"), limit).await?;
-    let (known, boundaries) = watch::channel(boundary_watch::remembered(&file).await?);
+    let (known, boundaries) = watch::channel(Arc::new(boundary_watch::remembered(&file).await?));
     let recorder = recorder::Recorder::new(file.clone(), registry.clone(), metrics.queue("records"));
     let (records, drained) = (CancellationToken::new(), CancellationToken::new());
     stop.spawn("recorder", {
@@ -169,12 +170,12 @@ impl Running {
 }
 
 async fn wait_for_boundaries(
-    mut boundaries: watch::Receiver<boundary_set::BoundarySet>,
+    mut boundaries: watch::Receiver<Arc<boundary_set::BoundarySet>>,
     ready: memharvest_services::readiness::Part,
     stop: Stop,
 ) {
     tokio::select! {
-        known = boundaries.wait_for(boundary_set::BoundarySet::is_known) => if known.is_ok() { ready.ready() },
+        known = boundaries.wait_for(|known| known.is_known()) => if known.is_ok() { ready.ready() },
         () = stop.requested() => {}
     }
 }

@@ -44,7 +44,7 @@ pub struct Shard {
     hosts: Arc<Mutex<BTreeMap<String, Arc<AsyncMutex<HostState>>>>>,
     live: Live,
     recorder: Recorder,
-    boundaries: watch::Receiver<BoundarySet>,
+    boundaries: watch::Receiver<Arc<BoundarySet>>,
     clock: MeshClock,
     cold_start: Duration,
     predictor_id: Arc<str>,
@@ -56,7 +56,7 @@ impl Shard {
     pub fn new(
         predictor_id: &str,
         recorder: Recorder,
-        boundaries: watch::Receiver<BoundarySet>,
+        boundaries: watch::Receiver<Arc<BoundarySet>>,
         clock: MeshClock,
         cold_start: Duration,
     ) -> Self {
