@@ -1,8 +1,8 @@
 //! Readings from libvirt, read-only.
 //!
 //! A tick is one bulk call for all domains. The call may hang for as long as one QEMU does not answer its monitor,
-//! so it runs on a worker thread with a deadline. A worker that overruns is left behind to finish whenever it can, and a
-//! fresh one asks again: the hung call holds the stuck domain's job, so libvirt passes that domain over (`NOWAIT`)
+//! so it runs on a worker thread with a deadline. A worker that overruns is left behind to finish whenever it can (it is
+//! taken up again when it did), and a fresh one asks again: the hung call holds the stuck domain's job, so libvirt passes that domain over (`NOWAIT`)
 //! and answers for all others at once. The number of workers left behind is bounded, below the number of requests
 //! that a libvirtd serves at a time by default.
 //!
@@ -19,7 +19,6 @@ mod worker;
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
@@ -56,7 +55,7 @@ pub struct LibvirtHypervisor {
     memory: Option<HostMemoryReader>,
     processes: Option<QemuProcesses>,
     worker: Option<Worker>,
-    hung: Vec<JoinHandle<()>>,
+    hung: Vec<Worker>,
     /// What a call takes when nothing hangs: the slowest of late.
     usual: Option<Duration>,
     tracks: HashMap<Uuid, Track>,
@@ -101,7 +100,7 @@ impl LibvirtHypervisor {
                 Err(NoAnswer::Died) => {
                     return Err(SampleError::Unreachable("the call to libvirt crashed".into()));
                 }
-                Err(NoAnswer::Overrun) => self.hung.push(worker.abandon()),
+                Err(NoAnswer::Overrun) => self.hung.push(worker),
             }
             if began.elapsed() + patience > budget.mul_f64(ATTEMPTS) {
                 return Err(SampleError::Overrun { hung: self.hung_calls() });
@@ -110,10 +109,10 @@ impl LibvirtHypervisor {
     }
 
     fn take_worker(&mut self) -> Result<Worker, SampleError> {
+        let hung = self.hung_calls();
         if let Some(worker) = self.worker.take() {
             return Ok(worker);
         }
-        let hung = self.hung_calls();
         if hung >= MAX_HUNG {
             return Err(SampleError::Overrun { hung });
         }
@@ -150,7 +149,7 @@ impl LibvirtHypervisor {
                         }
                     }
                 }
-                Err(NoAnswer::Overrun) => self.hung.push(worker.abandon()),
+                Err(NoAnswer::Overrun) => self.hung.push(worker),
                 Err(NoAnswer::Died) => {}
             }
         }
@@ -201,7 +200,14 @@ impl LibvirtHypervisor {
 
 impl Hypervisor for LibvirtHypervisor {
     fn hung_calls(&mut self) -> usize {
-        self.hung.retain(|thread| !thread.is_finished());
+        self.hung.retain(|worker| !worker.has_ended());
+        if self.worker.is_none() {
+            // One that was left behind and came through has its connection open. Where opening takes longer than a
+            // call may, nothing would ever be read without it.
+            let through = self.hung.iter().position(|worker| !worker.is_busy());
+            self.worker = through.map(|at| self.hung.swap_remove(at));
+        }
+        self.hung.retain(Worker::is_busy);
         self.hung.len()
     }
 
