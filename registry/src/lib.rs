@@ -108,7 +108,7 @@ pub async fn start(settings: RegistrySettings, stop: Stop) -> anyhow::Result<Run
         version: SERVICE.version.to_owned(),
         instance_id: instance_id.clone(),
         address: settings.common.advertised(grpc_address),
-        admin_address: admin_address.to_string(),
+        admin_address: settings.common.advertised_admin(admin_address),
         ..RegisterAgentRequest::default()
     };
     agents.register(&own).await.context("cannot list the registry among the agents")?;
