@@ -7,7 +7,8 @@ mod records;
 use std::collections::BTreeMap;
 
 use memharvest_proto::registry::v1::{
-    AgentKind, AgentState, BoundaryValues, RecordHarvestRequest, Violation, ViolationKind, ViolationState,
+    AgentKind, AgentState, BoundaryValues, HostRollup, RecordHarvestRequest, Violation, ViolationKind,
+    ViolationState, VmRollup,
 };
 use memharvest_registry::scope::Scope;
 use memharvest_registry::store::sqlite::SqliteStore;
@@ -239,6 +240,27 @@ async fn the_newest_window_is_known_whatever_order_records_come_in(store: impl S
     assert_eq!(store.latest_hosts("b").await.unwrap().len(), 1);
 }
 
+async fn a_part_of_a_window_does_not_take_the_place_of_the_whole(store: impl Store) {
+    let (whole, host) = (vm_window(1, T0), host_window("h", T0));
+    let hosts = |host: &HostRollup| RecordHarvestRequest { hosts: vec![host.clone()], ..batch_of(vec![]) };
+    let covered = |judged| RecordHarvestRequest {
+        coverage: vec![coverage("h", T0, judged, judged)],
+        ..batch_of(vec![])
+    };
+    let part = VmRollup { readings: whole.readings - 1, rss_max_bytes: Some(1), ..whole.clone() };
+    let part_of_host = HostRollup { readings: host.readings - 1, rss_max_bytes: Some(1), ..host.clone() };
+    for batch in [batch_of(vec![whole.clone()]), hosts(&host), covered(9)] {
+        assert_eq!(store.record_harvest(&batch).await.unwrap(), 1);
+    }
+    for batch in [batch_of(vec![part]), hosts(&part_of_host), covered(8)] {
+        assert_eq!(store.record_harvest(&batch).await.unwrap(), 0);
+    }
+    let history = store.vm_history(Uuid::from_u128(1), over(T0, T0 + 1)).await.unwrap();
+    assert_eq!(history, [whole]);
+    assert_eq!(store.host_history("h", over(T0, T0 + 1)).await.unwrap(), [host]);
+    assert_eq!(store.coverage("h", T0).await.unwrap()[0].judged, 9);
+}
+
 async fn an_older_harvest_is_passed_over(store: impl Store) {
     let harvests = |harvests| RecordHarvestRequest { harvests, ..batch_of(vec![]) };
     assert_eq!(store.record_harvest(&harvests(vec![harvest("h", T0 + 5, 1)])).await.unwrap(), 1);
@@ -461,6 +483,7 @@ store_contract!(
     a_record_of_the_same_window_replaces_the_former,
     history_is_read_by_its_range_over_gaps_and_hours,
     the_newest_window_is_known_whatever_order_records_come_in,
+    a_part_of_a_window_does_not_take_the_place_of_the_whole,
     an_older_harvest_is_passed_over,
     coverage_is_summed_and_a_retry_does_not_count_twice,
     old_history_goes_in_small_steps_and_the_rest_stays,

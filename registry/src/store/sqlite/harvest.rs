@@ -30,6 +30,8 @@ const ON_KNOWN_VM: &str = " ON CONFLICT (vm_id) DO UPDATE SET
     WHERE excluded.latest_s >= vms.latest_s";
 
 // A predictor that was restarted in the middle of a window tells it in two parts: the larger one stays.
+/// A predictor that was killed sees the last readings of a window again, and only those: such a part never takes the
+/// place of the whole. The same holds for hosts and coverage.
 const UPSERT_VM_ROLLUPS: &str = "INSERT INTO vm_rollups (hour, vm_key, offset_s, window_s, host_key, readings, quality, allocated,
     maximum, rss_max, rss_mean, demand_max, demand_mean, predicted_rss, predicted_demand, harvestable, reclaimable) ";
 const ON_KNOWN_VM_ROLLUP: &str = " ON CONFLICT (hour, vm_key, offset_s) DO UPDATE SET
