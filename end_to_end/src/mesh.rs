@@ -110,7 +110,10 @@ impl Mesh {
     /// When it is not there yet.
     pub fn state(&self) -> anyhow::Result<Value> {
         let text = std::fs::read_to_string(self.data_dir().join("up.json")).context("no up.json yet")?;
-        Ok(serde_json::from_str(&text)?)
+        let state: Value = serde_json::from_str(&text)?;
+        // One that was killed here leaves its file behind for a moment.
+        ensure!(state["pid"] == self.up.id(), "up.json is not that of this mesh");
+        Ok(state)
     }
 
     fn of_process(&self, process: &str, field: &str) -> anyhow::Result<Value> {
