@@ -172,3 +172,55 @@ fn went_forward(before: &Violation, now: &Violation) -> anyhow::Result<()> {
     ensure!(before.state() == ViolationState::Open || now == before, "it was closed and changed");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ledger() -> Ledger {
+        let window = |readings| VmRollup { readings, rss_max_bytes: Some(9), ..VmRollup::default() };
+        let windows = (0..10).map(|nth| (nth * WINDOW_S, window(5))).collect();
+        let open = Violation { revision: 2, state: ViolationState::Open.into(), ..Violation::default() };
+        Ledger {
+            violations: BTreeMap::from([("a".to_owned(), open)]),
+            windows: BTreeMap::from([("vm".to_owned(), windows)]),
+        }
+    }
+
+    fn changed(change: impl Fn(&mut Violation, &mut BTreeMap<i64, VmRollup>)) -> Ledger {
+        let mut ledger = ledger();
+        let violation = ledger.violations.get_mut("a").unwrap();
+        change(violation, ledger.windows.get_mut("vm").unwrap());
+        ledger
+    }
+
+    #[test]
+    fn records_may_go_forward_and_in_no_other_direction() {
+        let before = ledger();
+        before.keeps(&before).unwrap();
+        let closed = changed(|violation, _| {
+            violation.set_state(ViolationState::Closed);
+            violation.revision += 1;
+        });
+        closed.keeps(&before).unwrap();
+        before.keeps(&closed).unwrap_err();
+        changed(|violation, _| violation.actual_bytes += 1).keeps(&before).unwrap_err();
+        changed(|violation, _| violation.kind += 1).keeps(&before).unwrap_err();
+        changed(|_, windows| windows.get_mut(&0).unwrap().readings += 1).keeps(&before).unwrap();
+        changed(|_, windows| windows.get_mut(&0).unwrap().readings -= 1).keeps(&before).unwrap_err();
+        changed(|_, windows| windows.get_mut(&0).unwrap().rss_max_bytes = None).keeps(&before).unwrap_err();
+        changed(|_, windows| windows.retain(|start, _| *start > 0)).keeps(&before).unwrap_err();
+        Ledger { windows: before.windows.clone(), ..Ledger::default() }.keeps(&before).unwrap_err();
+    }
+
+    #[test]
+    fn a_window_that_is_missing_is_noticed_unless_it_is_accounted_for() {
+        ledger().is_complete(0, 5, 0, 0).unwrap();
+        let torn = changed(|_, windows| windows.retain(|start, _| *start != 600));
+        let said = torn.is_complete(0, 5, 0, 0).unwrap_err().to_string();
+        assert!(said.contains("[600]"), "{said}");
+        torn.is_complete(0, 5, 3, 0).unwrap();
+        torn.is_complete(900, 5, 0, 0).unwrap();
+        Ledger::default().is_complete(0, 5, 0, 0).unwrap_err();
+    }
+}

@@ -40,6 +40,9 @@ const MAX_HUNG: usize = 16;
 /// four times what calls took lately: several machines that get stuck at once are then found within one tick.
 const PATIENCE: (f64, f64) = (0.1, 0.3);
 
+/// The same share before any call came through: it opens the connection, and nobody knows yet what a call takes.
+const FIRST_PATIENCE: f64 = 0.6;
+
 /// Share of a tick's budget that all attempts together may take.
 const ATTEMPTS: f64 = 0.95;
 
@@ -84,12 +87,14 @@ impl LibvirtHypervisor {
 
     /// All active domains.
     fn domains(&mut self, budget: Duration) -> Result<Vec<DomainRecord>, SampleError> {
-        let began = Instant::now();
+        let until = Instant::now() + budget.mul_f64(ATTEMPTS);
         let (least, most) = (budget.mul_f64(PATIENCE.0), budget.mul_f64(PATIENCE.1));
-        let patience = self.usual.map_or(most, |usual| (usual * 4).clamp(least, most));
+        let first = budget.mul_f64(FIRST_PATIENCE);
+        let usual = self.usual.map_or(first, |usual| (usual * 4).clamp(least, most));
         loop {
             let worker = self.take_worker()?;
             let asked = Instant::now();
+            let patience = usual.min(until.saturating_duration_since(asked));
             match worker.call(patience, Link::domains) {
                 Ok(answer) => {
                     self.worker = Some(worker);
@@ -102,7 +107,7 @@ impl LibvirtHypervisor {
                 }
                 Err(NoAnswer::Overrun) => self.hung.push(worker),
             }
-            if began.elapsed() + patience > budget.mul_f64(ATTEMPTS) {
+            if until.saturating_duration_since(Instant::now()) < least {
                 return Err(SampleError::Overrun { hung: self.hung_calls() });
             }
         }
