@@ -38,5 +38,5 @@ lint: ## check format, contract, lints, documentation, and what the dependencies
 
 bench: ## measure what the mesh costs, and write docs/benchmarks (half an hour)
 	@setup/install bench
-	cargo build --locked --release --workspace
+	cargo build --locked --release --workspace --bins
 	cargo bench --locked --workspace --bench '*' $(ARGS)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use jiff::Timestamp;
 use memharvest_end_to_end::mesh::{Mesh, PROCESSES};
+use memharvest_end_to_end::metrics_page::metric;
 use memharvest_end_to_end::wait::wait_for;
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
@@ -13,7 +14,7 @@ use serde_json::Value;
 use crate::collector_cost::mebibytes;
 use crate::report::{Row, table};
 use crate::spread::Spread;
-use crate::{metric, say, usage};
+use crate::{say, usage};
 
 const HOSTS: u32 = 100;
 const VMS_A_HOST: u32 = 100;
@@ -72,16 +73,18 @@ pub(crate) async fn run() -> anyhow::Result<String> {
 
 /// Readings that did not reach a predictor that took them in, and records that did not reach its outbox.
 async fn lost_readings(mesh: &Mesh) -> anyhow::Result<f64> {
-    let (collector, predictor) =
-        (metric::page(mesh, "collector").await?, metric::page(mesh, "predictor").await?);
-    let lost = [
-        metric::value(&collector, "memharvest_queue_dropped_total{queue=\"outbox\"}")?,
-        metric::value(&collector, "memharvest_collector_ticks_skipped_total")?,
-        metric::value(&collector, "memharvest_collector_samples_total{outcome=\"failed\"}")?,
-        metric::value(&collector, "memharvest_collector_readings_refused_total")?,
-        metric::value(&predictor, "memharvest_queue_dropped_total{queue=\"records\"}")?,
-    ];
-    Ok(lost.iter().sum())
+    let (collector, predictor) = (mesh.admin_url("collector")?, mesh.admin_url("predictor")?);
+    let mut lost = 0.0;
+    for (url, series) in [
+        (&collector, "memharvest_queue_dropped_total{queue=\"outbox\"}"),
+        (&collector, "memharvest_collector_ticks_skipped_total"),
+        (&collector, "memharvest_collector_samples_total{outcome=\"failed\"}"),
+        (&collector, "memharvest_collector_readings_refused_total"),
+        (&predictor, "memharvest_queue_dropped_total{queue=\"records\"}"),
+    ] {
+        lost += metric(url, series).await?;
+    }
+    Ok(lost)
 }
 
 async fn shown(mesh: &Mesh) -> anyhow::Result<Shown> {

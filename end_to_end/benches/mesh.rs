@@ -5,7 +5,6 @@
 
 mod collector_cost;
 mod fleet_cost;
-mod metric;
 mod report;
 mod spread;
 mod usage;

@@ -86,7 +86,12 @@ fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 
 /// The first line that a program prints.
 fn said(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program).args(args).output().ok().filter(|output| output.status.success());
+    let output = Command::new(program)
+        .args(args)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .ok()
+        .filter(|output| output.status.success());
     let text = output.and_then(|output| String::from_utf8(output.stdout).ok());
     text.and_then(|text| Some(text.lines().next()?.to_owned())).unwrap_or_else(|| "unknown".to_owned())
 }
