@@ -26,6 +26,7 @@ demo: ## start the mesh on simulated hosts; needs neither libvirt nor guests
 test: ## run all tests, those on real guests included
 	@setup/install test
 	cargo test --locked --workspace --doc
+	cargo build --locked --workspace # the programs that the tests start, those of packages without such tests included
 	cargo nextest run --locked --workspace $(ARGS)
 
 lint: ## check format, contract, lints, documentation, and what the dependencies bring
