@@ -18,7 +18,7 @@ if ! $become test -x "$1"; then
     top=/$(echo "$repository" | cut -d/ -f2)
     mkdir "$home/repository" "$home/tmp"
     mount --bind "$repository" "$home/repository"
-    mount --bind "$home" /mnt
+    mount --rbind "$home" /mnt
     mount -t tmpfs -o mode=1777 tmpfs "$top"
     mkdir -p "$repository" "$home"
     mount --bind /mnt/repository "$repository"

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use memharvest_trace::{GuestSample, HostSample, Profile, Simulation};
 use proptest::prelude::*;
@@ -180,16 +180,4 @@ fn a_simulated_guest_survives_the_way_through_a_file() {
     let text = csv.finish().unwrap();
     let back = memharvest_trace::TraceFile::from_reader("t.csv", std::io::Cursor::new(text)).unwrap().next();
     assert_eq!(back.unwrap().unwrap(), row);
-}
-
-#[test]
-#[ignore = "a measurement, for release builds"]
-fn ten_thousand_guests_cost_little() {
-    let simulation = Simulation::new(1, 200, 50);
-    let started = Instant::now();
-    let guests: usize = (0..100)
-        .map(|tick| simulation.at(secs(tick * 5)).iter().map(|host| host.guests.len()).sum::<usize>())
-        .sum();
-    println!("{guests} guests in {:?}", started.elapsed());
-    assert!(started.elapsed() < secs(1));
 }
