@@ -146,7 +146,7 @@ impl View {
     }
 
     fn vm_forecast(&self, vm: &VmReading) -> Option<&Vm> {
-        self.forecast.as_ref()?.vms.get(&vm.id)
+        self.forecast.as_ref()?.vm(&vm.id)
     }
 }
 

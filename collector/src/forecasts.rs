@@ -1,7 +1,7 @@
 //! What the predictor last said of every host.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use jiff::Timestamp;
 use memharvest_proto::predictor::v1::{Host, HostUpdate, Vm};
@@ -17,18 +17,30 @@ pub struct Forecasts(Arc<Mutex<BTreeMap<String, Arc<HostForecast>>>>);
 pub struct HostForecast {
     /// The host.
     pub host: Host,
-    /// Its machines.
-    pub vms: HashMap<Uuid, Vm>,
+    vms: Vec<Vm>,
+    /// Where a machine is in the list. Made when it is first asked for: answers come more often than scrapes.
+    places: OnceLock<HashMap<Uuid, usize>>,
+}
+
+impl HostForecast {
+    /// What is said of a machine.
+    #[must_use]
+    pub fn vm(&self, id: &Uuid) -> Option<&Vm> {
+        let places = self.places.get_or_init(|| {
+            let machines = self.vms.iter().enumerate();
+            machines.filter_map(|(place, vm)| Some((vm.vm_id.parse().ok()?, place))).collect()
+        });
+        self.vms.get(*places.get(id)?)
+    }
 }
 
 impl Forecasts {
     /// Takes in an answer; one without a host says nothing.
     pub fn put(&self, update: HostUpdate) {
         let Some(host) = update.host else { return };
-        let machine = |vm: Vm| Some((vm.vm_id.parse().ok()?, vm));
-        let vms = update.vms.into_iter().filter_map(machine).collect();
         let id = host.host_id.clone();
-        self.lock().insert(id, Arc::new(HostForecast { host, vms }));
+        let forecast = HostForecast { host, vms: update.vms, places: OnceLock::new() };
+        self.lock().insert(id, Arc::new(forecast));
     }
 
     /// What was last said of a host.

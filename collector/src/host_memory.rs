@@ -1,6 +1,7 @@
 //! The host's own memory, from `/proc`: parsers without I/O, and one small reader.
 
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::reading::{HostMemory, Pressure, Stall};
@@ -23,7 +24,7 @@ impl HostMemoryReader {
     /// pressure file, and a sandbox may hide any of them.
     #[must_use]
     pub fn read(&self) -> HostMemory {
-        let file = |name: &str| fs::read_to_string(self.proc.join(name)).ok();
+        let file = |name: &str| read(&self.proc.join(name));
         let mut memory = file("meminfo").map(|text| parse_meminfo(&text)).unwrap_or_default();
         memory.pressure = file("pressure/memory").and_then(|text| parse_pressure(&text));
         memory.swapped_in = file("vmstat")
@@ -31,6 +32,16 @@ impl HostMemoryReader {
             .and_then(|pages| pages.checked_mul(self.page_bytes));
         memory
     }
+}
+
+/// More than any of the files has.
+const ENOUGH: usize = 16 * 1024;
+
+/// The kernel counts anew for every piece of a file that is asked for: it is read in one.
+fn read(path: &Path) -> Option<String> {
+    let mut text = Vec::with_capacity(ENOUGH);
+    File::open(path).ok()?.read_to_end(&mut text).ok()?;
+    String::from_utf8(text).ok()
 }
 
 /// Reads totals out of the text of `/proc/meminfo`.
@@ -77,6 +88,8 @@ pub(crate) fn parse_kib(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const MEMINFO: &str = "MemTotal:       24589404 kB\nMemFree:  1 kB\nMemAvailable:   23100000 kB\n\

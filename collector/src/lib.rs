@@ -61,7 +61,7 @@ use crate::settings::{Clock, CollectorSettings};
 pub use memharvest_services::settings::SettingsError;
 
 /// Who this process is.
-pub const SERVICE: Service = Service::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+pub const SERVICE: Service = Service::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")).on_one_thread();
 
 /// Samples, reports and serves until `stop` is requested.
 ///

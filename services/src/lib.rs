@@ -29,13 +29,21 @@ pub struct Service {
     pub name: &'static str,
     /// Version of the package.
     pub version: &'static str,
+    /// Threads for its tasks; absent: one for every processor.
+    threads: Option<usize>,
 }
 
 impl Service {
     /// Usually `Service::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))`.
     #[must_use]
     pub const fn new(name: &'static str, version: &'static str) -> Self {
-        Self { name, version }
+        Self { name, version, threads: None }
+    }
+
+    /// A process with little to do, and that seldom: what one thread hands to another costs it more than the work.
+    #[must_use]
+    pub const fn on_one_thread(self) -> Self {
+        Self { threads: Some(1), ..self }
     }
 
     /// The name without the project's prefix: `registry` for `memharvest-registry`.

@@ -5,6 +5,7 @@
 
 #![expect(unsafe_code, reason = "the binding offers the bulk call only as raw pointers and leaks its list")]
 
+use std::collections::HashMap;
 use std::ffi::CStr;
 use std::{ptr, slice};
 
@@ -15,12 +16,16 @@ use virt::sys;
 
 use super::record::DomainRecord;
 
+/// Name and UUID of the domains that were there at the last call, by the number of their process. libvirt's
+/// client prints a UUID whenever it is asked for one, which for many domains costs as much as all their figures.
+pub(super) type Known = HashMap<u32, (String, Uuid)>;
+
 /// The state and memory figures of all active domains. A domain whose monitor is busy is listed without the
 /// figures that only its monitor knows, rather than waited for.
 ///
 /// # Errors
 /// What libvirt answers.
-pub(super) fn read(connection: &Connect) -> Result<Vec<DomainRecord>, Error> {
+pub(super) fn read(connection: &Connect, known: &mut Known) -> Result<Vec<DomainRecord>, Error> {
     let groups = sys::VIR_DOMAIN_STATS_STATE | sys::VIR_DOMAIN_STATS_BALLOON;
     let flags = sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE | sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT;
     let mut head = ptr::null_mut();
@@ -28,7 +33,11 @@ pub(super) fn read(connection: &Connect) -> Result<Vec<DomainRecord>, Error> {
     let count =
         unsafe { sys::virConnectGetAllDomainStats(connection.as_ptr(), groups, &raw mut head, flags) };
     let list = RecordList { head, count: usize::try_from(count).map_err(|_| Error::last_error())? };
-    Ok(list.records().iter().filter_map(|record| copy(record)).collect())
+    let records: Vec<_> = list.records().iter().filter_map(|record| copy(record, known)).collect();
+    if known.len() > records.len() {
+        known.retain(|id, _| records.iter().any(|record| record.id == *id));
+    }
+    Ok(records)
 }
 
 /// A list that libvirt allocated; dropping it frees the list with its domains and parameters.
@@ -56,15 +65,18 @@ impl Drop for RecordList {
 }
 
 /// Copies a record; none where libvirt does not know the domain's identity.
-fn copy(record: &sys::virDomainStatsRecord) -> Option<DomainRecord> {
-    let mut uuid = [0_u8; 16];
-    // SAFETY: the record owns a valid domain, and `uuid` holds the 16 bytes (VIR_UUID_BUFLEN) that are written.
-    if unsafe { sys::virDomainGetUUID(record.dom, uuid.as_mut_ptr()) } != 0 {
-        return None;
-    }
-    // SAFETY: as above; neither call leaves the process, and the name is a string owned by the domain.
+fn copy(record: &sys::virDomainStatsRecord, known: &mut Known) -> Option<DomainRecord> {
+    // SAFETY: the record owns a valid domain; neither call leaves the process, and the name is a string owned by it.
     let (id, name) = unsafe { (sys::virDomainGetID(record.dom), text(sys::virDomainGetName(record.dom))) };
-    let mut copied = DomainRecord::new(Uuid::from_bytes(uuid), id, name);
+    let uuid = match known.get(&id) {
+        Some((known, uuid)) if *known == name => *uuid,
+        _ => {
+            let uuid = uuid(record)?;
+            known.insert(id, (name.clone(), uuid));
+            uuid
+        }
+    };
+    let mut copied = DomainRecord::new(uuid, id, name);
     for parameter in parameters(record) {
         // SAFETY: libvirt ends every field name with a NUL inside its 80 bytes.
         let field = unsafe { CStr::from_ptr(parameter.field.as_ptr()) };
@@ -73,6 +85,13 @@ fn copy(record: &sys::virDomainStatsRecord) -> Option<DomainRecord> {
         }
     }
     Some(copied)
+}
+
+fn uuid(record: &sys::virDomainStatsRecord) -> Option<Uuid> {
+    let mut uuid = [0_u8; 16];
+    // SAFETY: the record owns a valid domain, and `uuid` holds the 16 bytes (VIR_UUID_BUFLEN) that are written.
+    let failed = unsafe { sys::virDomainGetUUID(record.dom, uuid.as_mut_ptr()) } != 0;
+    (!failed).then(|| Uuid::from_bytes(uuid))
 }
 
 fn parameters(record: &sys::virDomainStatsRecord) -> &[sys::virTypedParameter] {

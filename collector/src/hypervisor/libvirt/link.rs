@@ -6,7 +6,7 @@ use virt::domain::Domain;
 use virt::error::Error;
 use virt::sys;
 
-use super::bulk_stats;
+use super::bulk_stats::{self, Known};
 use super::domain_xml;
 use super::record::DomainRecord;
 use crate::reading::Definition;
@@ -29,11 +29,12 @@ pub(super) struct Link {
     connection: Option<Connect>,
     /// The driver's bulk call knows no memory; seen once and kept until the connection is lost.
     one_by_one: bool,
+    known: Known,
 }
 
 impl Link {
     pub(super) fn new(uri: String) -> Self {
-        Self { uri, connection: None, one_by_one: false }
+        Self { uri, connection: None, one_by_one: false, known: Known::new() }
     }
 
     /// All active domains. A connection that was lost is opened anew, once.
@@ -67,7 +68,8 @@ impl Link {
             None => open(&self.uri)?,
         };
         let connection = self.connection.insert(connection);
-        let mut records = bulk_stats::read(connection).map_err(|error| unreachable(&error))?;
+        let mut records =
+            bulk_stats::read(connection, &mut self.known).map_err(|error| unreachable(&error))?;
         // The QEMU driver always tells the balloon's size; a driver that never does must be asked one by one.
         self.one_by_one |= !records.is_empty() && records.iter().all(|record| record.allocated.is_none());
         if self.one_by_one {
@@ -84,6 +86,8 @@ impl Link {
     /// Whether there was a connection to drop.
     fn drop_connection(&mut self) -> bool {
         self.one_by_one = false;
+        // A daemon that is started anew may give the same numbers to others.
+        self.known.clear();
         self.connection.take().is_some()
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct Track {
     pub(super) rss_read_at: Option<Timestamp>,
     unanswered: u32,
     resets: u32,
+    /// Made once for every reset.
+    generation: Option<u64>,
     minor_faults: Option<u64>,
     last_update: Option<Timestamp>,
     moved_at: Option<Timestamp>,
@@ -50,6 +52,7 @@ impl Track {
             rss_read_at: None,
             unanswered: 0,
             resets: 0,
+            generation: None,
             minor_faults: None,
             last_update: None,
             moved_at: None,
@@ -72,6 +75,7 @@ impl Track {
             // The guest's kernel counts since its boot: a count that falls is a new kernel in the same process.
             if self.minor_faults.is_some_and(|before| faults < before) {
                 self.resets += 1;
+                self.generation = None;
             }
             self.minor_faults = Some(faults);
         }
@@ -93,9 +97,11 @@ impl Track {
     }
 
     /// A number that differs between two processes of the machine, and between two boots of its guest.
-    pub(super) fn generation(&self, host_boot: &str, uuid: Uuid) -> u64 {
-        let name = format!("{}/{}/{}", host_boot.trim(), self.domain_id, self.resets);
-        Uuid::new_v5(&uuid, name.as_bytes()).as_u64_pair().0
+    pub(super) fn generation(&mut self, host_boot: &str, uuid: Uuid) -> u64 {
+        *self.generation.get_or_insert_with(|| {
+            let name = format!("{}/{}/{}", host_boot.trim(), self.domain_id, self.resets);
+            Uuid::new_v5(&uuid, name.as_bytes()).as_u64_pair().0
+        })
     }
 
     fn in_doubt(&self, tick: Tick) -> bool {
