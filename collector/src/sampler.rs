@@ -1,16 +1,16 @@
 //! The rhythm of sampling: a tick every interval, never two at a time.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::mpsc::{self as orders, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use memharvest_services::mesh_clock::MeshClock;
 use memharvest_services::readiness::Part;
 use memharvest_services::shutdown::Stop;
 use memharvest_services::trace_context;
 use rand::{Rng, RngExt};
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::Instant;
-use tracing::{Instrument, Span, field};
+use tokio::sync::{mpsc, watch};
+use tracing::{Span, field};
 
 use crate::collector_metrics::{CollectorMetrics, SampleOutcome};
 use crate::doctor::Doctor;
@@ -49,30 +49,28 @@ impl Sampler {
     /// fleet that was started together do not report together.
     ///
     /// # Errors
-    /// The source can never work, as the first sample shows.
+    /// The source can never work, as the first sample shows, or it panicked.
     pub async fn run(
         mut self,
         source: Box<dyn Hypervisor>,
         mut rng: impl Rng + Send,
         stop: Stop,
     ) -> Result<(), SampleError> {
-        let source = SourceThread::start(source)?;
+        let mut source = SourceThread::start(source)?;
         let first = self.wall_interval().min(FIRST_TICK_WITHIN).mul_f64(rng.random_range(0.0..1.0));
         let mut next = Instant::now() + first;
         let mut outage = Outage::default();
         loop {
-            tokio::select! {
+            source.order(Order { due: next, clock: self.clock, budget: self.wall_interval() })?;
+            let sample = tokio::select! {
                 () = stop.requested() => return Ok(()),
-                () = tokio::time::sleep_until(next) => {}
+                sample = source.samples.recv() => sample.ok_or_else(died)?,
                 Ok(()) = self.interval.changed() => {
                     next = next.min(Instant::now() + self.wall_interval());
                     continue;
                 }
-            }
-            let outcome = tokio::select! {
-                () = stop.requested() => return Ok(()),
-                outcome = self.sample(&source) => outcome,
             };
+            let outcome = self.take_in(sample);
             outage.note(outcome.as_ref().err());
             match outcome {
                 Ok(()) => self.ready.ready(),
@@ -89,25 +87,17 @@ impl Sampler {
         self.clock.wall_duration(*self.interval.borrow()).max(SHORTEST)
     }
 
-    async fn sample(&self, source: &SourceThread) -> Result<(), SampleError> {
-        let tick = Tick {
-            at: self.clock.now(),
-            interval: self.clock.mesh_duration(self.wall_interval()),
-            budget: self.wall_interval(),
-        };
-        let began = Instant::now();
-        let span = tracing::info_span!("sample", hosts = field::Empty, machines = field::Empty);
-        let (outcome, hung) = source.sample(tick).instrument(span.clone()).await;
-        let kind = if outcome.is_ok() { SampleOutcome::Read } else { SampleOutcome::Failed };
-        self.metrics.sampled(kind, began.elapsed(), hung);
-        self.doctor.unreachable(outcome.as_ref().err(), tick.at);
-        let readings = self.take_in(outcome?, &span);
+    fn take_in(&self, sample: Sample) -> Result<(), SampleError> {
+        let kind = if sample.outcome.is_ok() { SampleOutcome::Read } else { SampleOutcome::Failed };
+        self.metrics.sampled(kind, sample.took, sample.hung);
+        self.doctor.unreachable(sample.outcome.as_ref().err(), sample.tick.at);
+        let readings = self.keep(sample.outcome?, &sample.span);
         self.outbox.push(&readings);
         Ok(())
     }
 
     /// Keeps the readings, marked with the span that they were taken in.
-    fn take_in(&self, readings: Vec<HostReading>, span: &Span) -> Vec<Arc<HostReading>> {
+    fn keep(&self, readings: Vec<HostReading>, span: &Span) -> Vec<Arc<HostReading>> {
         let machines: usize = readings.iter().map(|reading| reading.vms.len()).sum();
         span.record("hosts", readings.len()).record("machines", machines);
         let traceparent = span.in_scope(trace_context::current_traceparent).unwrap_or_default();
@@ -164,33 +154,79 @@ impl Outage {
     }
 }
 
-type Answer = (Result<Vec<HostReading>, SampleError>, usize);
+/// A sample to be taken.
+#[derive(Debug)]
+struct Order {
+    due: Instant,
+    clock: MeshClock,
+    budget: Duration,
+}
 
-/// The thread that a source blocks. It ends when this is dropped and its last call has returned.
-struct SourceThread(mpsc::Sender<(Tick, oneshot::Sender<Answer>)>);
+impl Order {
+    fn take(&self, source: &mut dyn Hypervisor) -> Sample {
+        let interval = self.clock.mesh_duration(self.budget);
+        let tick = Tick { at: self.clock.now(), interval, budget: self.budget };
+        let began = Instant::now();
+        let span = tracing::info_span!("sample", hosts = field::Empty, machines = field::Empty);
+        let outcome = span.in_scope(|| source.sample(tick));
+        Sample { tick, outcome, hung: source.hung_calls(), took: began.elapsed(), span }
+    }
+}
+
+/// A sample that was taken.
+#[derive(Debug)]
+struct Sample {
+    tick: Tick,
+    outcome: Result<Vec<HostReading>, SampleError>,
+    hung: usize,
+    took: Duration,
+    span: Span,
+}
+
+/// The thread that a source blocks, and that waits for the tick too: a timer of the runtime wakes several times on its
+/// way to one. It ends when this is dropped and its last call has returned.
+struct SourceThread {
+    orders: orders::Sender<Order>,
+    samples: mpsc::Receiver<Sample>,
+}
 
 impl SourceThread {
     fn start(mut source: Box<dyn Hypervisor>) -> Result<Self, SampleError> {
-        let (ticks, mut queue) = mpsc::channel::<(Tick, oneshot::Sender<Answer>)>(1);
+        let (orders, queue) = orders::channel::<Order>();
+        let (taken, samples) = mpsc::channel(1);
         std::thread::Builder::new()
             .name("sampler".into())
             .spawn(move || {
-                while let Some((tick, answer)) = queue.blocking_recv() {
-                    let outcome = source.sample(tick);
-                    // Nobody listens when the process stops.
-                    let _ = answer.send((outcome, source.hung_calls()));
+                while let Some(order) = next_due(&queue) {
+                    if taken.blocking_send(order.take(&mut *source)).is_err() {
+                        return;
+                    }
                 }
             })
             .map_err(|error| SampleError::Unreachable(format!("cannot start a thread: {error}")))?;
-        Ok(Self(ticks))
+        Ok(Self { orders, samples })
     }
 
-    async fn sample(&self, tick: Tick) -> Answer {
-        let (answer, answered) = oneshot::channel();
-        let asked = self.0.send((tick, answer)).await;
-        let died = || (Err(SampleError::Unreachable("the sampling thread ended".into())), 0);
-        if asked.is_err() { died() } else { answered.await.unwrap_or_else(|_| died()) }
+    /// Has a sample taken when it is due, in place of one that was ordered and is not due yet.
+    fn order(&self, order: Order) -> Result<(), SampleError> {
+        self.orders.send(order).map_err(|_| died())
     }
+}
+
+/// Waits until an order is due; a newer one takes its place. None: nobody orders any more.
+fn next_due(orders: &orders::Receiver<Order>) -> Option<Order> {
+    let mut order = orders.recv().ok()?;
+    loop {
+        match orders.recv_timeout(order.due.saturating_duration_since(Instant::now())) {
+            Ok(newer) => order = newer,
+            Err(RecvTimeoutError::Timeout) => return Some(order),
+            Err(RecvTimeoutError::Disconnected) => return None,
+        }
+    }
+}
+
+fn died() -> SampleError {
+    SampleError::Unreachable("the sampling thread ended".into())
 }
 
 #[cfg(test)]
