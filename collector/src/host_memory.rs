@@ -1,46 +1,60 @@
 //! The host's own memory, from `/proc`: parsers without I/O, and one small reader.
 
 use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use crate::reading::{HostMemory, Pressure, Stall};
 
-/// Reads a host's memory from a `/proc` tree.
-#[derive(Clone, Debug)]
+/// Reads a host's memory from a `/proc` tree. Its files stay open: to find and open them costs more than to read them.
+#[derive(Debug)]
 pub struct HostMemoryReader {
-    proc: PathBuf,
+    meminfo: Option<File>,
+    pressure: Option<File>,
+    vmstat: Option<File>,
     page_bytes: u64,
 }
 
 impl HostMemoryReader {
-    /// A reader of the tree at `proc`, normally `/proc`.
+    /// A reader of the tree at `proc`, normally `/proc`. A file that is not there leaves its figures absent: an old
+    /// kernel has no pressure file, and a sandbox may hide any of them.
     #[must_use]
     pub fn new(proc: &Path) -> Self {
-        Self { proc: proc.to_owned(), page_bytes: rustix::param::page_size() as u64 }
+        let open = |name| File::open(proc.join(name)).ok();
+        Self {
+            meminfo: open("meminfo"),
+            pressure: open("pressure/memory"),
+            vmstat: open("vmstat"),
+            page_bytes: rustix::param::page_size() as u64,
+        }
     }
 
-    /// The host's memory now. A file that cannot be read leaves its figures absent: an old kernel has no
-    /// pressure file, and a sandbox may hide any of them.
+    /// The host's memory now.
     #[must_use]
     pub fn read(&self) -> HostMemory {
-        let file = |name: &str| read(&self.proc.join(name));
-        let mut memory = file("meminfo").map(|text| parse_meminfo(&text)).unwrap_or_default();
-        memory.pressure = file("pressure/memory").and_then(|text| parse_pressure(&text));
-        memory.swapped_in = file("vmstat")
+        let mut memory = text(self.meminfo.as_ref()).map(|text| parse_meminfo(&text)).unwrap_or_default();
+        memory.pressure = text(self.pressure.as_ref()).and_then(|text| parse_pressure(&text));
+        memory.swapped_in = text(self.vmstat.as_ref())
             .and_then(|text| parse_swapped_in_pages(&text))
             .and_then(|pages| pages.checked_mul(self.page_bytes));
         memory
     }
 }
 
-/// More than any of the files has.
+/// Longer than any of the files. The kernel counts anew for every piece that is asked for, so they are read in one.
 const ENOUGH: usize = 16 * 1024;
 
-/// The kernel counts anew for every piece of a file that is asked for: it is read in one.
-fn read(path: &Path) -> Option<String> {
-    let mut text = Vec::with_capacity(ENOUGH);
-    File::open(path).ok()?.read_to_end(&mut text).ok()?;
+/// What the file says now; absent where it cannot be read.
+fn text(file: Option<&File>) -> Option<String> {
+    let mut text = vec![0; ENOUGH];
+    let mut length = 0;
+    loop {
+        match file?.read_at(&mut text[length..], length as u64).ok()? {
+            0 => break,
+            more => length += more,
+        }
+    }
+    text.truncate(length);
     String::from_utf8(text).ok()
 }
 

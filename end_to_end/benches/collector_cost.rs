@@ -20,7 +20,7 @@ use crate::{say, usage};
 const GUESTS: u32 = 100;
 const ROUNDS: usize = 3;
 const INTERVAL: Duration = Duration::from_secs(2);
-const TICKS: u32 = 60;
+const TICKS: u32 = 40;
 /// Before a window begins: connections are made, definitions read, caches warm.
 const WARM_UP: Duration = Duration::from_secs(10);
 

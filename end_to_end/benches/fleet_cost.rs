@@ -19,7 +19,7 @@ use crate::{say, usage};
 const HOSTS: u32 = 100;
 const VMS_A_HOST: u32 = 100;
 const INTERVAL: Duration = Duration::from_secs(5);
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 const WINDOW: Duration = Duration::from_mins(1);
 /// After the first harvest: by then every machine is warm and the first roll-ups are stored.
 const WARM_UP: Duration = Duration::from_mins(1);

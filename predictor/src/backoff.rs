@@ -126,7 +126,12 @@ mod tests {
 
     #[test]
     fn one_bad_break_is_forgiven_and_a_second_in_a_day_is_not() {
-        let terms = |target| Terms { horizon: HORIZON, target, fairness: crate::boundary::Fairness::PerVm };
+        let terms = |target| Terms {
+            signal: crate::domain::Signal::Rss,
+            horizon: HORIZON,
+            target,
+            fairness: crate::boundary::Fairness::PerVm,
+        };
         let mut backoff = Backoff::default();
         backoff.promise_broken_badly(0.0, &terms(0.01));
         backoff.promise_broken_badly(1.5 * DAY, &terms(0.01));

@@ -1,6 +1,8 @@
 //! What an operator may set, and what results for one VM: defaults, overlaid field by field by
 //! fleet < group < host < vm, each value with the scope that it came from.
 
+use serde::{Deserialize, Serialize};
+
 use crate::domain::{MIB, Seconds, Signal};
 
 /// The narrowest scope that set a value.
@@ -33,7 +35,7 @@ impl Source {
 }
 
 /// Over whom the target violation rate is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Fairness {
     /// Every VM at its target.
     PerVm,

@@ -1,6 +1,8 @@
 //! The plain words that the pure core speaks: signals, qualities, readings. Times are seconds since the epoch
 //! ([`Seconds`]), amounts are bytes, and what is absent is `None`, never zero.
 
+use serde::{Deserialize, Serialize};
+
 /// A moment (seconds since the Unix epoch, mesh time) or a span (seconds); which one, its name says.
 pub type Seconds = f64;
 
@@ -8,7 +10,7 @@ pub type Seconds = f64;
 pub const MIB: u64 = 1 << 20;
 
 /// What is forecast for a VM.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Signal {
     /// Resident set of the VM's process plus its swap where known, judged as min(rss, allocated).
     Rss,

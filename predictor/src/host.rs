@@ -16,6 +16,7 @@ use crate::cold_start::ColdStart;
 use crate::convert::{self, duration, timestamp};
 use crate::coverage::Judged;
 use crate::domain::{Seconds, Signal};
+use crate::model::Prices;
 use crate::rollup::{HostWindow, VmWindow};
 use crate::state_file::Pending;
 use crate::violation::Change;
@@ -89,6 +90,7 @@ pub struct HostState {
     judged: Judged,
     held: held::Held,
     window: HostWindow,
+    prices: Prices,
     reported: reported::Reported,
     labels: BTreeMap<String, String>,
     read_at: Option<Seconds>,
@@ -257,7 +259,7 @@ impl HostState {
         let mut sample = convert::reading(reading, at, interval);
         // A machine that does not answer still holds what it held: it is closed by its quality, not forgotten.
         sample.allocated = sample.allocated.filter(|bytes| *bytes > 0).or(entry.allocated);
-        let changes = match entry.state.observe(&sample, &limits.effective, host) {
+        let changes = match entry.state.observe(&sample, &limits.effective, host, &mut self.prices) {
             Ok(outcome) => {
                 show::outcome(&mut vm, &outcome, &entry.state, &limits.effective);
                 for signal in Signal::ALL {

@@ -1,5 +1,6 @@
 //! Holds usage against the lowest bound that is still open, and makes episodes of what exceeds it.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use crate::{
@@ -78,7 +79,7 @@ impl OpenBounds {
 }
 
 /// What an episode needs to know about its VM when it opens.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Scene<'a> {
     /// The time of the reading.
     pub at: Seconds,
@@ -91,7 +92,7 @@ pub struct Scene<'a> {
     /// The target violation rate in force.
     pub target: f64,
     /// The model in use.
-    pub model_version: &'static str,
+    pub model_version: Cow<'static, str>,
     /// Readings before this one.
     pub recent: &'a Recent,
 }
@@ -176,7 +177,7 @@ fn begin(kind: Kind, signal: Signal, scene: &Scene<'_>, point: Point, limit: u64
         allocated_bytes: scene.allocated_bytes,
         horizon: scene.horizon,
         target: scene.target,
-        model_version: scene.model_version,
+        model_version: scene.model_version.clone(),
         revision: 1,
         series,
     }

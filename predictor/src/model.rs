@@ -2,10 +2,21 @@
 //! told how its own forecasts fared once their horizon has passed, and says the bound for the next horizon. It never
 //! judges itself: [`crate::labels`] does.
 
-use crate::{boundary::Fairness, domain::Seconds, labels::Label};
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    boundary::Fairness,
+    domain::{Seconds, Signal},
+    labels::Label,
+};
 
 pub mod peaks;
+pub mod prices;
 pub mod ring;
+
+pub use prices::Prices;
 
 /// One new value of one signal of one VM. Times never go back within one model.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,8 +32,10 @@ pub struct Sample {
 }
 
 /// What is asked of a forecast.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Terms {
+    /// Whose usage it bounds.
+    pub signal: Signal,
     /// How far it looks ahead.
     pub horizon: Seconds,
     /// Share of raw forecasts that may be exceeded, above 0 and below 1.
@@ -45,16 +58,16 @@ pub struct Forecast {
 /// A model of one signal of one VM. Deterministic, bounded, O(1) a sample.
 pub trait Model {
     /// Name and version as violations record it.
-    fn version(&self) -> &'static str;
+    fn version(&self) -> Cow<'static, str>;
 
-    /// Takes the next sample.
+    /// Takes the next sample. A changed allocation is the model's to deal with: bytes stay bytes.
     fn observe(&mut self, sample: &Sample);
 
-    /// Takes how an earlier forecast fared. Called before `observe` of the sample that completed the horizon.
-    fn learn(&mut self, label: &Label, terms: &Terms);
+    /// Takes how an earlier forecast of the same horizon fared. Called before `observe` of the sample that completed it.
+    fn learn(&mut self, label: &Label, terms: &Terms, prices: &mut Prices);
 
     /// The bound as of the latest sample; `None` before the first.
-    fn forecast(&self, terms: &Terms) -> Option<Forecast>;
+    fn forecast(&mut self, terms: &Terms, prices: &Prices) -> Option<Forecast>;
 
     /// Forgets the VM's levels after a restart; what was learnt about how to be careful may stay.
     fn reset(&mut self);

@@ -1,5 +1,7 @@
 //! One episode of broken expectations, however many readings it spans.
 
+use std::borrow::Cow;
+
 use crate::domain::{Seconds, Signal};
 
 /// Points that an episode keeps: those before it and those since, thinned.
@@ -99,7 +101,7 @@ pub struct Episode {
     /// Target violation rate at the opening.
     pub target: f64,
     /// The model in use at the opening.
-    pub model_version: &'static str,
+    pub model_version: Cow<'static, str>,
     /// Grows with every change that was told.
     pub revision: u64,
     /// A few readings before the opening and those since, oldest first, at most [`SERIES`].

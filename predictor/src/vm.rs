@@ -7,7 +7,7 @@ use crate::{
     coverage::Judged,
     domain::{Quality, Reading, Refused, Seconds, Signal},
     guard::{Closed, VALID_INTERVALS, Waterfall},
-    model::{Current, Forecast, Model},
+    model::{Current, Forecast, Model, Prices},
     violation::{Change, Closing},
 };
 
@@ -110,6 +110,7 @@ impl<M: Model> VmState<M> {
         reading: &Reading,
         effective: &Effective,
         host: &HostContext,
+        prices: &mut Prices,
     ) -> Result<Outcome, Refused> {
         let allocated = self.check(reading)?;
         let mut violations = Vec::new();
@@ -123,10 +124,11 @@ impl<M: Model> VmState<M> {
         let fresh = self.is_fresh(reading);
         let rss = reading.usage(Signal::Rss).filter(|_| reading.quality.allows(Signal::Rss));
         let demand = reading.usage(Signal::Demand).filter(|_| reading.quality.allows(Signal::Demand));
-        let judged_rss = self.rss.take(&moment, rss, &mut violations);
+        let judged_rss = self.rss.take(&moment, rss, prices, &mut violations);
         let demand_interval = reading.stats_period.unwrap_or(0.0).max(reading.interval);
         let demand_moment = Moment { interval: demand_interval, ..moment };
-        let judged_demand = self.demand.take(&demand_moment, demand.filter(|_| fresh), &mut violations);
+        let judged_demand =
+            self.demand.take(&demand_moment, demand.filter(|_| fresh), prices, &mut violations);
 
         let closed_rss = closed_rss(reading, host);
         let closed_demand = self.closed_demand(reading, closed_rss, demand);

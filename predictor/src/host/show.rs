@@ -111,7 +111,7 @@ pub(super) fn violation(
         allocated_bytes: episode.allocated_bytes,
         horizon: Some(duration(episode.horizon)),
         target_violation_rate: episode.target,
-        model_version: episode.model_version.to_owned(),
+        model_version: episode.model_version.to_string(),
         boundary_version: boundary_version.to_owned(),
         series: episode
             .series

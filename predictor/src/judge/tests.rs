@@ -92,7 +92,7 @@ fn scene(at: Seconds, actual_bytes: u64, recent: &Recent) -> Scene<'_> {
         allocated_bytes: 1000,
         horizon: 900.0,
         target: 0.01,
-        model_version: "test",
+        model_version: "test".into(),
         recent,
     }
 }

@@ -9,10 +9,12 @@
 //! proportional part alone), on the ladder's scale instead of bytes, so noisy demand and a resident set that climbs
 //! in stairs are served by the same numbers.
 
+use std::borrow::Cow;
+
 use crate::{
     domain::{Seconds, real, whole},
     labels::Label,
-    model::{Forecast, Model, Sample, Terms, ring::MaxRing},
+    model::{Forecast, Model, Prices, Sample, Terms, ring::MaxRing},
 };
 
 const DAY: Seconds = 86_400.0;
@@ -95,8 +97,8 @@ impl Peaks {
 }
 
 impl Model for Peaks {
-    fn version(&self) -> &'static str {
-        "peaks-v1"
+    fn version(&self) -> Cow<'static, str> {
+        "peaks-v1".into()
     }
 
     fn observe(&mut self, sample: &Sample) {
@@ -119,7 +121,7 @@ impl Model for Peaks {
         self.latest = Some(*sample);
     }
 
-    fn learn(&mut self, label: &Label, terms: &Terms) {
+    fn learn(&mut self, label: &Label, terms: &Terms, _: &mut Prices) {
         let missed = if label.missed() { 1.0 } else { 0.0 };
         let step = STEP * label.weight;
         #[expect(clippy::cast_precision_loss, reason = "eight rungs")]
@@ -135,7 +137,7 @@ impl Model for Peaks {
         self.rises_week.push(rise);
     }
 
-    fn forecast(&self, terms: &Terms) -> Option<Forecast> {
+    fn forecast(&mut self, terms: &Terms, _: &Prices) -> Option<Forecast> {
         let sample = self.latest?;
         let rungs = self.ladder(&sample);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped above")]

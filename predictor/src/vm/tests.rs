@@ -49,7 +49,7 @@ impl Guest {
         self.at += 5.0;
         let mut next = reading(self.at, 2 * GIB);
         change(&mut next);
-        self.state.observe(&next, &self.effective, &self.host).unwrap()
+        self.state.observe(&next, &self.effective, &self.host, &mut crate::model::Prices::default()).unwrap()
     }
 
     fn steady(&mut self, seconds: u32) -> Outcome {
@@ -128,7 +128,10 @@ fn bad_readings_are_refused_and_change_nothing() {
     for (refused, spoil) in cases {
         let mut bad = reading(at + 5.0, 2 * GIB);
         spoil(&mut bad);
-        assert_eq!(guest.state.observe(&bad, &guest.effective, &guest.host), Err(refused));
+        assert_eq!(
+            guest.state.observe(&bad, &guest.effective, &guest.host, &mut crate::model::Prices::default()),
+            Err(refused)
+        );
     }
     assert_eq!(format!("{:?}", guest.state), before);
 }
@@ -319,7 +322,7 @@ proptest! {
                 guest.host.swapping = flags[1];
                 guest.host.budget_spent = flags[2];
                 let reading = Reading { at: guest.at, ..reading.clone() };
-                guest.state.observe(&reading, &guest.effective, &guest.host).unwrap()
+                guest.state.observe(&reading, &guest.effective, &guest.host, &mut crate::model::Prices::default()).unwrap()
             });
             all.collect::<Vec<_>>()
         };

@@ -1,5 +1,7 @@
 //! One signal of one VM: its model, the judges of its forecasts and promises, its trust, its harvest.
 
+use std::borrow::Cow;
+
 use crate::{
     backoff::{Backoff, Cause},
     boundary::Effective,
@@ -8,7 +10,7 @@ use crate::{
     guard::{Closed, History, Inputs, Raised, TermName, VALID_INTERVALS, Waterfall},
     judge::{Judge, OpenBounds, Scene},
     labels::Labels,
-    model::{Forecast, Model, Sample, Terms},
+    model::{Forecast, Model, Prices, Sample, Terms},
     violation::{Change, Closing, Episode, Kind, Recent},
     vm::{HostContext, change_point::ChangePoint},
 };
@@ -38,8 +40,9 @@ pub struct Moment<'a> {
 }
 
 impl Moment<'_> {
-    const fn terms(&self) -> Terms {
+    const fn terms(&self, signal: Signal) -> Terms {
         Terms {
+            signal,
             horizon: self.effective.horizon.value,
             target: self.effective.target_violation_rate.value,
             fairness: self.effective.fairness.value,
@@ -119,7 +122,7 @@ impl<M: Model> Track<M> {
 
     /// The model's name and version.
     #[must_use]
-    pub fn model_version(&self) -> &'static str {
+    pub fn model_version(&self) -> Cow<'static, str> {
         self.model.version()
     }
 
@@ -153,10 +156,11 @@ impl<M: Model> Track<M> {
         &mut self,
         moment: &Moment<'_>,
         usage: Option<u64>,
+        prices: &mut Prices,
         violations: &mut Vec<Change>,
     ) -> Judged {
         let mut judged = Judged::default();
-        let terms = moment.terms();
+        let terms = moment.terms(self.signal);
         if (terms.horizon - self.horizon).abs() > f64::EPSILON {
             self.labels.void();
             self.forecasts.clear();
@@ -170,11 +174,11 @@ impl<M: Model> Track<M> {
             let model = &mut self.model;
             self.labels.observe(&sample, |label| {
                 judged.add(label);
-                model.learn(label, &terms);
+                model.learn(label, &terms, prices);
             });
             self.note(&sample, terms.horizon);
             self.model.observe(&sample);
-            self.forecast = self.model.forecast(&terms);
+            self.forecast = self.model.forecast(&terms, prices);
             if let Some(forecast) = &self.forecast {
                 self.labels.push(forecast, &sample);
                 self.forecasts.push(moment.at, forecast.predicted_bytes);
@@ -240,7 +244,7 @@ impl<M: Model> Track<M> {
 
     /// Judges a reading against everything that is open, before anything new opens.
     fn hold_to_account(&mut self, moment: &Moment<'_>, bytes: u64, violations: &mut Vec<Change>) {
-        let terms = moment.terms();
+        let terms = moment.terms(self.signal);
         let scene = Scene {
             at: moment.at,
             actual_bytes: bytes,

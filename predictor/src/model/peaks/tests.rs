@@ -24,7 +24,8 @@ impl Noise {
 
 /// Feeds a series and returns what was judged after `warm_up` seconds, and the mean forecast as a share of the allocation.
 fn run(series: impl Iterator<Item = f64>, interval: Seconds, target: f64, warm_up: Seconds) -> (Judged, f64) {
-    let terms = Terms { horizon: 900.0, target, fairness: Fairness::PerVm };
+    let terms =
+        Terms { signal: crate::domain::Signal::Demand, horizon: 900.0, target, fairness: Fairness::PerVm };
     let (mut model, mut labels, mut judged) = (Peaks::default(), Labels::default(), Judged::default());
     let (mut at, mut sum, mut count) = (0.0, 0.0, 0.0);
     for level in series {
@@ -32,13 +33,13 @@ fn run(series: impl Iterator<Item = f64>, interval: Seconds, target: f64, warm_u
         let sample =
             Sample { at, interval, bytes: whole(level.clamp(0.0, 16.0 * GIB)), allocated: ALLOCATED };
         labels.observe(&sample, |label| {
-            model.learn(label, &terms);
+            model.learn(label, &terms, &mut Prices::default());
             if label.made_at > warm_up {
                 judged.add(label);
             }
         });
         model.observe(&sample);
-        let forecast = model.forecast(&terms).unwrap();
+        let forecast = model.forecast(&terms, &Prices::default()).unwrap();
         assert!(forecast.predicted_bytes >= sample.bytes && forecast.predicted_bytes <= ALLOCATED);
         labels.push(&forecast, &sample);
         sum += real(forecast.predicted_bytes) / real(ALLOCATED);
@@ -116,16 +117,21 @@ fn a_flat_series_is_predicted_flat() {
 #[test]
 fn the_future_changes_nothing_in_the_past() {
     let forecasts = |count: usize, spoil: f64| {
-        let terms = Terms { horizon: 900.0, target: 0.01, fairness: Fairness::PerVm };
+        let terms = Terms {
+            signal: crate::domain::Signal::Demand,
+            horizon: 900.0,
+            target: 0.01,
+            fairness: Fairness::PerVm,
+        };
         let (mut model, mut labels) = (Peaks::default(), Labels::default());
         let series = wandering(9, 300.0, 30.0).take(count).chain(std::iter::repeat_n(spoil, 50));
         let mut at = 0.0;
         let all = series.map(|level| {
             at += 300.0;
             let sample = Sample { at, interval: 300.0, bytes: whole(level), allocated: ALLOCATED };
-            labels.observe(&sample, |label| model.learn(label, &terms));
+            labels.observe(&sample, |label| model.learn(label, &terms, &mut Prices::default()));
             model.observe(&sample);
-            let forecast = model.forecast(&terms).unwrap();
+            let forecast = model.forecast(&terms, &Prices::default()).unwrap();
             labels.push(&forecast, &sample);
             forecast.predicted_bytes
         });
@@ -143,9 +149,14 @@ fn a_restart_forgets_levels_and_keeps_caution() {
     model.observe(&Sample { at: 0.0, interval: 5.0, bytes: 9 << 30, allocated: ALLOCATED });
     model.climbed = 7.5;
     model.reset();
-    let terms = Terms { horizon: 900.0, target: 0.01, fairness: Fairness::PerVm };
-    assert_eq!(model.forecast(&terms), None);
+    let terms = Terms {
+        signal: crate::domain::Signal::Demand,
+        horizon: 900.0,
+        target: 0.01,
+        fairness: Fairness::PerVm,
+    };
+    assert_eq!(model.forecast(&terms, &Prices::default()), None);
     model.observe(&Sample { at: 5.0, interval: 5.0, bytes: 1 << 30, allocated: ALLOCATED });
-    assert!(model.forecast(&terms).unwrap().predicted_bytes < 2 << 30);
+    assert!(model.forecast(&terms, &Prices::default()).unwrap().predicted_bytes < 2 << 30);
     assert!(model.climbed > 7.0);
 }
