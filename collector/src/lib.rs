@@ -4,6 +4,7 @@
 //! [`doctor`], and put into the [`outbox`], from which the [`reporter`] sends it to the predictor; the forecasts that
 //! come back are kept ([`forecasts`]) and exported with the readings ([`exporter`]). Nothing here writes to libvirt.
 
+pub mod answer;
 pub mod collector_metrics;
 pub mod doctor;
 pub mod exporter;

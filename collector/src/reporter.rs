@@ -6,15 +6,14 @@ use std::time::Duration;
 
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
-use memharvest_proto::predictor::v1::predictor_service_client::PredictorServiceClient;
-use memharvest_proto::predictor::v1::{ObserveRequest, ObserveResponse};
+use memharvest_proto::predictor::v1::ObserveRequest;
 use memharvest_services::proto_time::from_proto;
 use memharvest_services::rpc_client::{Backoff, RpcChannel};
-use memharvest_services::rpc_server::MAX_MESSAGE_BYTES;
 use memharvest_services::shutdown::Stop;
 use rand::rngs::StdRng;
 use tonic::Status;
 
+use crate::answer::{self, Answer};
 use crate::collector_metrics::CollectorMetrics;
 use crate::forecasts::Forecasts;
 use crate::outbox::Outbox;
@@ -56,10 +55,9 @@ impl Reporter {
 
     /// One stream, until it ends.
     async fn stream(&self, refusals: &mut Refusals, pauses: &mut Backoff<StdRng>, told: &mut bool) -> Status {
-        let mut client =
-            PredictorServiceClient::new(self.predictor.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        let mut answers = match client.observe(Requests::out_of(self.outbox.clone())).await {
-            Ok(answers) => answers.into_inner(),
+        let readings = Requests::out_of(self.outbox.clone());
+        let mut answers = match answer::observe(self.predictor.clone(), readings).await {
+            Ok(answers) => answers,
             Err(status) => return status,
         };
         loop {
@@ -78,7 +76,7 @@ impl Reporter {
         }
     }
 
-    fn take_in(&self, answer: ObserveResponse, refusals: &mut Refusals) {
+    fn take_in(&self, answer: Answer, refusals: &mut Refusals) {
         if let Some(read_at) = answer.read_at.as_ref().and_then(|at| from_proto(at).ok()) {
             self.outbox.answered(&answer.host_id, read_at);
         }
@@ -87,7 +85,7 @@ impl Reporter {
         }
         refusals.note(&answer);
         if let Some(update) = answer.update {
-            self.forecasts.put(update);
+            self.forecasts.put(&answer.host_id, update);
         }
     }
 }
@@ -119,7 +117,7 @@ impl Stream for Requests {
 struct Refusals(String);
 
 impl Refusals {
-    fn note(&mut self, answer: &ObserveResponse) {
+    fn note(&mut self, answer: &Answer) {
         let reason = &answer.refused_reason;
         if !reason.is_empty() && *reason != self.0 {
             tracing::warn!(
