@@ -45,6 +45,18 @@ pub enum Fairness {
     Fleet,
 }
 
+impl Fairness {
+    /// The lower-case word used on every surface.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::PerVm => "per_vm",
+            Self::Capped => "capped",
+            Self::Fleet => "fleet",
+        }
+    }
+}
+
 /// What a host's leases draw on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HostBasis {

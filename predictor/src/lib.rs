@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub mod backoff;
+pub mod backtest;
 pub mod boundary;
 pub mod boundary_set;
 pub mod boundary_watch;

@@ -90,16 +90,22 @@ pub struct VmState<M = Current> {
 
 impl<M: Model + Default> Default for VmState<M> {
     fn default() -> Self {
-        Self {
-            rss: Track::of(Signal::Rss, M::default()),
-            demand: Track::of(Signal::Demand, M::default()),
-            latest: None,
-            stats_seen: None,
-        }
+        Self::of(M::default(), M::default())
     }
 }
 
 impl<M: Model> VmState<M> {
+    /// A VM without history, with a model of each signal.
+    #[must_use]
+    pub fn of(rss: M, demand: M) -> Self {
+        Self {
+            rss: Track::of(Signal::Rss, rss),
+            demand: Track::of(Signal::Demand, demand),
+            latest: None,
+            stats_seen: None,
+        }
+    }
+
     /// Takes the next reading.
     ///
     /// # Errors
