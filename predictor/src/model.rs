@@ -12,6 +12,8 @@ use crate::{
     labels::Label,
 };
 
+pub mod anchors;
+pub mod choice;
 pub mod peaks;
 pub mod prices;
 pub mod ring;
@@ -19,7 +21,7 @@ pub mod ring;
 pub use prices::Prices;
 
 /// One new value of one signal of one VM. Times never go back within one model.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// When it was taken.
     pub at: Seconds,
@@ -45,7 +47,7 @@ pub struct Terms {
 }
 
 /// An upper bound for the peak of a signal over (made, made + horizon].
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Forecast {
     /// The time of the sample that it rests on.
     pub made_at: Seconds,

@@ -11,6 +11,8 @@
 
 use std::borrow::Cow;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     domain::{Seconds, real, whole},
     labels::Label,
@@ -41,7 +43,7 @@ const LEAST_RISE: f64 = 0.003;
 const UNSEEN_RISE: f64 = 0.03;
 
 /// See the module.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Peaks {
     quarter: MaxRing<5>,
     hour: MaxRing<6>,

@@ -1,12 +1,15 @@
 //! The largest value of a sliding time window, in a fixed number of buckets.
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
 use crate::domain::Seconds;
 
 /// Maxima of non-negative values over the last `N` buckets of a given length, the current one included: the window is
 /// between `N − 1` and `N` lengths long.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct MaxRing<const N: usize> {
     length: Seconds,
+    #[serde(serialize_with = "write", deserialize_with = "read")]
     buckets: [f32; N],
     current: i64,
     largest: f32,
@@ -75,6 +78,17 @@ impl<const N: usize> MaxRing<N> {
 fn round_up(value: f64) -> f32 {
     let single = value as f32;
     if f64::from(single) < value { single.next_up() } else { single.max(0.0) }
+}
+
+fn write<S: Serializer, const N: usize>(buckets: &[f32; N], serializer: S) -> Result<S::Ok, S::Error> {
+    buckets.as_slice().serialize(serializer)
+}
+
+fn read<'de, D: Deserializer<'de>, const N: usize>(deserializer: D) -> Result<[f32; N], D::Error> {
+    let buckets = Vec::<f32>::deserialize(deserializer)?;
+    buckets
+        .try_into()
+        .map_err(|buckets: Vec<f32>| D::Error::invalid_length(buckets.len(), &"one value a bucket"))
 }
 
 #[cfg(test)]

@@ -1,0 +1,78 @@
+//! Who knows the future: the most that any predictor could harvest without a miss.
+
+use std::{borrow::Cow, collections::VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    domain::Seconds,
+    labels::Label,
+    model::{Forecast, Model, Prices, Sample, Terms},
+};
+
+/// Forecasts the peak that comes, from readings of its machine that it was given. Where it knows none within the
+/// horizon, the allocation is the forecast. For backtests only: nobody has these readings live.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Oracle {
+    known: Vec<(Seconds, u64)>,
+    /// The first that lies ahead.
+    next: usize,
+    /// The first that lies beyond the horizon.
+    end: usize,
+    /// Those in between that can become the largest, in order and falling.
+    falling: VecDeque<usize>,
+    horizon: Seconds,
+    /// Time and allocation of the latest sample.
+    latest: Option<(Seconds, u64)>,
+}
+
+impl Oracle {
+    /// One that knows these readings of its signal: when, and how many bytes were used. In the order of time.
+    #[must_use]
+    pub fn knowing(readings: impl IntoIterator<Item = (Seconds, u64)>) -> Self {
+        Self { known: readings.into_iter().collect(), ..Self::default() }
+    }
+
+    fn peak_within(&mut self, at: Seconds, horizon: Seconds) -> Option<u64> {
+        if (horizon - self.horizon).abs() > f64::EPSILON {
+            self.falling.clear();
+            self.end = self.next;
+            self.horizon = horizon;
+        }
+        while self.known.get(self.next).is_some_and(|(when, _)| *when <= at) {
+            self.next += 1;
+        }
+        while self.falling.pop_front_if(|index| *index < self.next).is_some() {}
+        self.end = self.end.max(self.next);
+        while let Some((when, bytes)) = self.known.get(self.end)
+            && *when <= at + horizon
+        {
+            while self.falling.pop_back_if(|index| self.known[*index].1 <= *bytes).is_some() {}
+            self.falling.push_back(self.end);
+            self.end += 1;
+        }
+        self.falling.front().map(|index| self.known[*index].1)
+    }
+}
+
+impl Model for Oracle {
+    fn version(&self) -> Cow<'static, str> {
+        "oracle".into()
+    }
+
+    fn observe(&mut self, sample: &Sample) {
+        self.latest = Some((sample.at, sample.allocated));
+    }
+
+    fn learn(&mut self, _: &Label, _: &Terms, _: &mut Prices) {}
+
+    fn forecast(&mut self, terms: &Terms, _: &Prices) -> Option<Forecast> {
+        let (at, allocated) = self.latest?;
+        let peak = self.peak_within(at, terms.horizon).unwrap_or(allocated);
+        Some(Forecast { made_at: at, horizon: terms.horizon, predicted_bytes: peak.min(allocated) })
+    }
+
+    fn reset(&mut self) {
+        self.latest = None;
+    }
+}
