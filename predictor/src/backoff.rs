@@ -3,6 +3,8 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     domain::{Seconds, real},
     model::Terms,
@@ -14,7 +16,7 @@ pub const LONGEST: Seconds = 6.0 * 3600.0;
 const DAY: Seconds = 86_400.0;
 
 /// What broke the trust.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Cause {
     /// A miss while the rolling 24-hour violation rate is above twice the target.
     ViolationRate,
@@ -27,7 +29,7 @@ const REMEMBERED: usize = 64;
 
 /// The state for one signal of one VM. A first cause costs one horizon without harvest; each cause after that time
 /// twice as long as the last, up to [`LONGEST`]; a day without a cause halves what the next one costs.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Backoff {
     until: Seconds,
     cause: Option<Cause>,

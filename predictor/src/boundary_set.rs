@@ -74,13 +74,8 @@ impl BoundarySet {
         if self.by_scope.is_empty() {
             return (Effective::default(), "default".to_owned());
         }
-        let scopes = std::iter::once((Source::Fleet, "fleet".to_owned()))
-            .chain(
-                labels.iter().rev().map(|(label, value)| (Source::Group, format!("group:{label}={value}"))),
-            )
-            .chain([(Source::Host, format!("host:{host_id}")), (Source::Vm, format!("vm:{vm_id}"))]);
-        let found: Vec<_> = scopes
-            .filter_map(|(source, scope)| Some((source, self.by_scope.get(&scope)?)))
+        let found: Vec<_> = self
+            .found(vm_id, host_id, labels)
             .map(|(source, stored)| (source, stored, values(stored.values.as_ref())))
             .collect();
         if found.is_empty() {
@@ -90,6 +85,36 @@ impl BoundarySet {
         let versions: Vec<_> =
             found.iter().map(|(_, stored, _)| format!("{}@{}", stored.scope, stored.version)).collect();
         (effective, versions.join(" "))
+    }
+
+    /// The scope whose error budget a machine spends; `None` where no budget is set for it.
+    #[must_use]
+    pub fn budget_scope(
+        &self,
+        vm_id: &str,
+        host_id: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> Option<String> {
+        let budget = |stored: &pb::Boundary| stored.values.as_ref()?.error_budget_per_1000_vm_days;
+        self.found(vm_id, host_id, labels)
+            .filter(|(_, stored)| budget(stored).is_some_and(|budget| budget.is_finite() && budget >= 0.0))
+            .last()
+            .map(|(_, stored)| stored.scope.clone())
+    }
+
+    /// What is set for a machine, widest scope first.
+    fn found(
+        &self,
+        vm_id: &str,
+        host_id: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> impl Iterator<Item = (Source, &pb::Boundary)> {
+        std::iter::once((Source::Fleet, "fleet".to_owned()))
+            .chain(
+                labels.iter().rev().map(|(label, value)| (Source::Group, format!("group:{label}={value}"))),
+            )
+            .chain([(Source::Host, format!("host:{host_id}")), (Source::Vm, format!("vm:{vm_id}"))])
+            .filter_map(|(source, scope)| Some((source, self.by_scope.get(&scope)?)))
     }
 }
 

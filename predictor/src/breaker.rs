@@ -1,5 +1,7 @@
 //! The host's circuit breaker: when the host is in trouble, no harvest on it may rise and no new lease is given.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     coverage::{Coverage, Judged},
     domain::{Seconds, real},
@@ -18,7 +20,7 @@ pub const RESERVE: f64 = 0.05;
 const SUSTAINED: Seconds = 30.0;
 
 /// What opened the breaker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Trip {
     /// The host's rolling violation rate is above three times the target, and there was a new miss.
     ViolationRate,
@@ -31,7 +33,7 @@ pub enum Trip {
 }
 
 /// Where the breaker stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum State {
     /// Harvest may rise.
     #[default]
@@ -62,7 +64,7 @@ pub struct HostSample {
 }
 
 /// The breaker of one host.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Breaker {
     state: State,
     tripped_at: Seconds,

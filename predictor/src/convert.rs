@@ -95,11 +95,11 @@ pub fn reading(vm: &collector::VmReading, at: Seconds, interval: Seconds) -> Rea
 
 /// The machine's figures of now, before anything is forecast.
 #[must_use]
-pub fn vm(reading: &collector::VmReading, host_id: &str, read_at: Timestamp) -> predictor::Vm {
+pub fn vm(reading: collector::VmReading, host_id: &str, read_at: Timestamp) -> predictor::Vm {
     let guest = reading.guest.as_ref();
     predictor::Vm {
-        vm_id: reading.vm_id.clone(),
-        name: reading.name.clone(),
+        vm_id: reading.vm_id,
+        name: reading.name,
         host_id: host_id.to_owned(),
         state: reading.state,
         quality: reading.quality,
@@ -132,6 +132,6 @@ mod tests {
         let reading = reading(&silent, 1.0, 5.0);
         assert_eq!((reading.rss, reading.demand, reading.allocated), (None, None, None));
         assert_eq!(reading.quality, Quality::Unknown);
-        assert_eq!(vm(&silent, "h", Timestamp::default()).rss_bytes, None);
+        assert_eq!(vm(silent, "h", Timestamp::default()).rss_bytes, None);
     }
 }

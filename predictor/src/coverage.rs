@@ -1,11 +1,17 @@
 //! The share of judged raw forecasts that were exceeded, over the last 24 hours and in total.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{domain::Seconds, labels::Label};
 
-const HOURS: usize = 24;
+/// Buckets of a day.
+const BUCKETS: usize = 12;
+
+/// Length of a bucket.
+const BUCKET: Seconds = 7200.0;
 
 /// What was judged in some span. Weights are in horizons, see [`Label::weight`].
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Judged {
     /// Forecasts judged.
     pub forecasts: u64,
@@ -50,39 +56,61 @@ impl Judged {
     }
 }
 
-/// [`Judged`] over the last 24 hours (hourly buckets, the current hour included) and since the beginning.
-#[derive(Clone, Debug, Default)]
+/// [`Judged`] over the last 24 hours (buckets of two hours, the current one included) and since the beginning. Kept
+/// small, because every signal of every machine has one.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Coverage {
-    hours: [Judged; HOURS],
-    hour: i64,
-    day: Judged,
+    buckets: [Bucket; BUCKETS],
+    current: i64,
     total: Judged,
 }
 
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct Bucket {
+    forecasts: u32,
+    held: u32,
+    weight: f32,
+    missed_weight: f32,
+}
+
+impl Bucket {
+    #[expect(clippy::cast_possible_truncation, reason = "weights of a bucket are small, counts are clamped")]
+    fn add(&mut self, judged: &Judged) {
+        let count = |count: u64| count.min(u64::from(u32::MAX)) as u32;
+        self.forecasts = self.forecasts.saturating_add(count(judged.forecasts));
+        self.held = self.held.saturating_add(count(judged.held));
+        self.weight += judged.weight as f32;
+        self.missed_weight += judged.missed_weight as f32;
+    }
+}
+
 impl Coverage {
-    /// Counts what was judged at `at`. Call it without anything judged, too: that lets old hours go.
+    /// Counts what was judged at `at`. Call it without anything judged, too: that lets old buckets go.
     pub fn observe(&mut self, at: Seconds, judged: &Judged) {
         #[expect(clippy::cast_possible_truncation, reason = "the cast saturates")]
-        let hour = (at / 3600.0).floor() as i64;
-        if hour > self.hour {
-            let entered = hour.saturating_sub(self.hour).min(24);
+        let bucket = (at / BUCKET).floor() as i64;
+        if bucket > self.current {
+            let entered = bucket.saturating_sub(self.current).min(COUNT);
             for step in 0..entered {
-                self.hours[index(hour - step)] = Judged::default();
+                self.buckets[index(bucket - step)] = Bucket::default();
             }
-            self.hour = hour;
-            self.sum();
+            self.current = bucket;
         }
         if judged.forecasts > 0 {
-            self.hours[index(self.hour)].merge(judged);
+            self.buckets[index(self.current)].add(judged);
             self.total.merge(judged);
-            self.sum();
         }
     }
 
     /// The last 24 hours.
     #[must_use]
-    pub const fn day(&self) -> &Judged {
-        &self.day
+    pub fn day(&self) -> Judged {
+        self.buckets.iter().fold(Judged::default(), |day, bucket| Judged {
+            forecasts: day.forecasts + u64::from(bucket.forecasts),
+            held: day.held + u64::from(bucket.held),
+            weight: day.weight + f64::from(bucket.weight),
+            missed_weight: day.missed_weight + f64::from(bucket.missed_weight),
+        })
     }
 
     /// Since the beginning.
@@ -96,21 +124,17 @@ impl Coverage {
     /// is not condemned by one miss.
     #[must_use]
     pub fn exceeds(&self, times: f64, target: f64) -> bool {
-        self.day.missed_weight >= times * 0.999 && self.day.missed_weight > times * target * self.day.weight
-    }
-
-    /// Summed anew rather than updated, so that rounding cannot build up.
-    fn sum(&mut self) {
-        self.day = Judged::default();
-        for hour in &self.hours {
-            self.day.merge(hour);
-        }
+        let day = self.day();
+        day.missed_weight >= times * 0.999 && day.missed_weight > times * target * day.weight
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the remainder is in 0..24")]
-const fn index(hour: i64) -> usize {
-    hour.rem_euclid(24) as usize
+#[expect(clippy::cast_possible_wrap, reason = "twelve")]
+const COUNT: i64 = BUCKETS as i64;
+
+#[expect(clippy::cast_possible_truncation, reason = "the remainder is in 0..12")]
+const fn index(bucket: i64) -> usize {
+    bucket.rem_euclid(COUNT) as usize
 }
 
 #[cfg(test)]

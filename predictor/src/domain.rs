@@ -33,7 +33,7 @@ impl Signal {
 }
 
 /// How far a VM's figures can be trusted. Ordered: the worst is the smallest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Quality {
     /// The VM's monitor does not answer.
     Stuck,
@@ -106,7 +106,7 @@ impl Quality {
 }
 
 /// One sample of one VM.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reading {
     /// When it was taken.
     pub at: Seconds,

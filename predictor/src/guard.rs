@@ -1,5 +1,7 @@
 //! From a raw forecast to what may be harvested: a waterfall whose terms add up to the byte.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     backoff,
     boundary::Effective,
@@ -193,7 +195,7 @@ pub struct History {
 }
 
 /// What was harvested before, unrounded: it bounds what may be harvested now.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Raised {
     /// When; `None` before the first time.
     pub at: Option<Seconds>,

@@ -2,31 +2,41 @@
 //! Knows messages, but no clock and no I/O.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use memharvest_proto::collector::v1::{self as collector, HostReading, VmReading};
 use memharvest_proto::predictor::v1 as pb;
-use memharvest_proto::registry::v1::{RecordHarvestRequest, RecordViolationsRequest, Violation};
-use uuid::Uuid;
+use serde::{Deserialize, Serialize};
 
-use crate::boundary::Effective;
 use crate::boundary_set::BoundarySet;
-use crate::breaker::{Breaker, BreakerTerms, HostSample, State};
+use crate::breaker::{Breaker, BreakerTerms, HostSample, RESERVE, State};
+use crate::budget::Budgets;
 use crate::cold_start::ColdStart;
 use crate::convert::{self, duration, timestamp};
 use crate::coverage::Judged;
 use crate::domain::{Seconds, Signal};
+use crate::guard::{VALID_INTERVALS, Waterfall};
 use crate::model::Prices;
 use crate::rollup::{HostWindow, VmWindow};
 use crate::state_file::Pending;
-use crate::violation::Change;
-use crate::vm::{HostContext, Outcome, VmState};
+use crate::vm::HostContext;
 
 mod held;
+mod limits;
+mod machines;
+mod memory;
+mod records;
 mod reported;
 mod show;
+mod spending;
 #[cfg(test)]
 mod tests;
+
+use limits::{Limits, Place};
+use machines::Machines;
+pub use memory::Restored;
+use records::Records;
+use spending::Spending;
 
 /// A machine that is not read for this long is forgotten: what it was says nothing of what it will be.
 pub const FORGOTTEN_AFTER: Seconds = 86_400.0;
@@ -38,6 +48,8 @@ pub struct Outgoing {
     pub update: Arc<pb::HostUpdate>,
     /// Records, whose order matters.
     pub records: Vec<Pending>,
+    /// Raw forecasts that were judged just now.
+    pub judged: Vec<pb::Coverage>,
 }
 
 /// Why a host's reading is passed over.
@@ -80,118 +92,129 @@ pub struct Context<'a> {
     pub tolerance: Seconds,
     /// Trace of the reading.
     pub traceparent: &'a str,
+    /// What was spent of the error budgets.
+    pub budgets: &'a Mutex<Budgets>,
 }
 
 /// Everything that is remembered of one host.
 #[derive(Debug, Default)]
 pub struct HostState {
-    vms: BTreeMap<String, Entry>,
+    machines: Machines,
+    kept: Kept,
+    limits: Option<Limits>,
+    update: Arc<pb::HostUpdate>,
+}
+
+/// What is remembered of a host itself.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Kept {
+    host_id: String,
     breaker: Breaker,
     judged: Judged,
     held: held::Held,
     window: HostWindow,
-    prices: Prices,
     reported: reported::Reported,
     labels: BTreeMap<String, String>,
     read_at: Option<Seconds>,
     interval: Seconds,
-    update: Arc<pb::HostUpdate>,
 }
 
-#[derive(Debug, Default)]
-struct Entry {
-    state: VmState,
-    vm: pb::Vm,
-    /// What it held when it last said so.
-    allocated: Option<u64>,
-    outcome: Option<Outcome>,
-    window: VmWindow,
-    limits: Option<Limits>,
-    read_at: Seconds,
-    running: bool,
-}
-
-/// The boundary of a machine, until the set changes.
-#[derive(Debug)]
-struct Limits {
-    revision: (bool, u64),
-    effective: Effective,
-    version: String,
+/// What holds for all machines of a reading.
+#[derive(Clone, Copy, Debug)]
+struct Moment<'a> {
+    at: Seconds,
+    interval: Seconds,
+    host: HostContext,
+    context: &'a Context<'a>,
 }
 
 impl HostState {
-    /// Takes the next reading of the host.
+    /// Takes the next reading of the host. `prices` are shared by all hosts.
     ///
     /// # Errors
     /// Refuses a reading without a time, from the future, not newer than the last, or of something that has no proper
     /// identity; nothing changes then.
-    pub fn observe(&mut self, mut reading: HostReading, context: &Context<'_>) -> Result<Outgoing, Refusal> {
+    pub fn observe(
+        &mut self,
+        mut reading: HostReading,
+        context: &Context<'_>,
+        prices: &mut Prices,
+    ) -> Result<Outgoing, Refusal> {
         let (at, interval) = self.check(&reading, context)?;
-        identify(&mut reading)?;
-        let read_at = timestamp(at);
+        self.machines.identify(&mut reading)?;
         let memory = reading.memory.unwrap_or_default();
-        if reading.labels != self.labels {
-            self.labels.clone_from(&reading.labels);
-            self.vms.values_mut().for_each(|entry| entry.limits = None);
+        if reading.labels != self.kept.labels || self.kept.host_id != reading.host_id {
+            self.kept.labels.clone_from(&reading.labels);
+            self.kept.host_id.clone_from(&reading.host_id);
+            self.limits = None;
+            self.machines.iter_mut().for_each(|entry| entry.limits = None);
         }
-        self.breaker.observe(&host_sample(at, &memory), &self.judged, &BreakerTerms::default());
-        let host_context = HostContext {
-            swapping: self.breaker.swapping(BreakerTerms::default().horizon),
-            breaker: self.breaker.state(),
+        let terms = self.breaker_terms(context);
+        self.kept.breaker.observe(&host_sample(at, &memory), &self.kept.judged, &terms);
+        let host = HostContext {
+            swapping: self.kept.breaker.swapping(terms.horizon),
+            breaker: self.kept.breaker.state(),
             budget_spent: false,
             cold_start: ColdStart::first_harvest_after(context.cold_start, interval),
         };
 
         let mut records = Records::default();
-        records.harvest.coverage = self.held.begin(&reading.host_id, at);
-        self.judged = Judged::default();
-        self.vms.values_mut().for_each(|entry| entry.running = false);
-        for vm in &reading.vms {
-            self.observe_vm(vm, &reading.host_id, (at, interval), context, &host_context, &mut records);
+        let mut spending = Spending::new(context.budgets, at);
+        records.harvest.coverage = self.kept.held.begin(&reading.host_id, at);
+        self.kept.judged = Judged::default();
+        self.machines.iter_mut().for_each(|entry| entry.running = false);
+        let moment = Moment { at, interval, host, context };
+        let readings = std::mem::take(&mut reading.vms);
+        let mut vms = Vec::with_capacity(readings.len());
+        for (hint, vm) in readings.into_iter().enumerate() {
+            vms.extend(self.observe_vm(vm, hint, &moment, prices, &mut records, &mut spending));
         }
         self.vanish(at, context, &mut records);
 
-        let vms: Vec<pb::Vm> =
-            self.vms.values().filter(|entry| entry.running).map(|entry| entry.vm.clone()).collect();
         let mut host = sums(&vms);
-        host.host_id.clone_from(&reading.host_id);
+        host.error_budgets = spending.settle();
+        host.host_id = reading.host_id;
         host.name = reading.host_name;
         host.labels = reading.labels;
         host.state = pb::HostState::Live.into();
         host.total_bytes = memory.total_bytes;
         host.available_bytes = memory.available_bytes;
-        host.read_at = Some(read_at);
+        host.read_at = Some(timestamp(at));
         host.interval = Some(duration(interval));
-        host.valid_until = Some(timestamp(at + crate::guard::VALID_INTERVALS * interval));
+        host.valid_until = Some(timestamp(at + VALID_INTERVALS * interval));
         host.memory = Some(memory);
-        host.coverage = self.held.day();
-        let (breaker, reason) = show::breaker(self.breaker.state());
+        host.coverage = self.kept.held.day();
+        let (breaker, reason) = show::breaker(self.kept.breaker.state());
         host.breaker = breaker.into();
         host.breaker_reason = reason.into();
 
-        records.harvest.hosts.extend(self.window.add(at, &host, self.update.host.as_ref()));
-        let breaker_open = matches!(self.breaker.state(), State::Open(_));
-        records.harvest.harvests.extend(self.reported.tell(at, &host, breaker_open));
-        self.read_at = Some(at);
-        self.interval = interval;
+        records.harvest.hosts.extend(self.kept.window.add(at, &host));
+        let breaker_open = matches!(self.kept.breaker.state(), State::Open(_));
+        records.harvest.harvests.extend(self.kept.reported.tell(at, &host, breaker_open));
+        self.kept.read_at = Some(at);
+        self.kept.interval = interval;
         self.update = Arc::new(pb::HostUpdate { host: Some(host), vms });
-        Ok(Outgoing { update: self.update.clone(), records: records.pending(context) })
+        Ok(Outgoing {
+            update: self.update.clone(),
+            records: records.pending(context),
+            judged: self.kept.held.now(),
+        })
     }
 
     /// What holds at `context.now` when no reading comes: after three intervals the host is stale and yields
     /// nothing; after a horizon what was open can no longer be judged. `None` where nothing changed.
     pub fn absent(&mut self, context: &Context<'_>) -> Option<Outgoing> {
-        let read_at = self.read_at?;
+        let read_at = self.kept.read_at?;
         let silence = context.now - read_at;
-        if silence <= crate::guard::VALID_INTERVALS * self.interval {
+        if silence <= VALID_INTERVALS * self.kept.interval {
             return None;
         }
         let mut records = Records::default();
-        let horizon = BreakerTerms::default().horizon;
-        if silence > horizon {
-            for entry in self.vms.values_mut().filter(|entry| entry.state.open_violations() > 0) {
-                let changes = entry.state.vanish(context.now);
-                records.add(entry, &changes, context);
+        if silence > self.breaker_terms(context).horizon {
+            let Self { machines, kept, .. } = self;
+            for entry in machines.iter_mut().filter(|entry| entry.kept.state.open_violations() > 0) {
+                let changes = entry.kept.state.vanish(context.now);
+                records.add(entry.whose(&kept.host_id), entry.version(), &changes, context);
             }
         }
         let was_live = self.update.host.as_ref().is_some_and(|host| host.state() == pb::HostState::Live);
@@ -199,34 +222,40 @@ impl HostState {
             self.update = Arc::new(self.stale(context.now));
         }
         let records = records.pending(context);
-        (was_live || !records.is_empty()).then(|| Outgoing { update: self.update.clone(), records })
+        (was_live || !records.is_empty()).then(|| Outgoing {
+            update: self.update.clone(),
+            records,
+            judged: Vec::new(),
+        })
     }
 
     /// Whether the host has not been read for so long that it is forgotten, or never.
     #[must_use]
     pub fn is_forgotten(&self, now: Seconds) -> bool {
-        self.read_at.is_none_or(|read_at| now - read_at > FORGOTTEN_AFTER)
+        self.kept.read_at.is_none_or(|read_at| now - read_at > FORGOTTEN_AFTER)
     }
 
     /// The windows that are being filled, for a process that ends.
     #[must_use]
     pub fn finish(&self, context: &Context<'_>) -> Vec<Pending> {
+        let host_id = &self.kept.host_id;
         let mut records = Records::default();
-        let Some(host) = &self.update.host else { return Vec::new() };
-        records.harvest.coverage = self.held.finish(&host.host_id);
-        records.harvest.hosts.extend(self.window.finish(host));
-        let running = self.vms.values().filter(|entry| entry.running);
-        records.harvest.vms = running.filter_map(|entry| entry.window.finish(&entry.vm)).collect();
+        records.harvest.coverage = self.kept.held.finish(host_id);
+        records.harvest.hosts.extend(self.kept.window.finish(host_id));
+        let running = self.machines.iter().filter(|entry| entry.running);
+        records.harvest.vms =
+            running.filter_map(|entry| entry.kept.window.finish(entry.whose(host_id))).collect();
         records.pending(context)
     }
 
     /// Why a machine's harvest is what it is; `None` for a machine that is not here or was not forecast yet.
     #[must_use]
     pub fn explain(&self, vm_id: &str, signal: Signal) -> Option<pb::Waterfall> {
-        let entry = self.vms.get(vm_id).filter(|entry| entry.running)?;
-        let known = entry.limits.as_ref().is_some_and(|limits| limits.revision.0);
-        let waterfall = &entry.outcome.as_ref()?.signal(signal).waterfall;
-        Some(show::waterfall(vm_id, signal, waterfall, known))
+        let entry = self.machines.get(vm_id).filter(|entry| entry.running)?;
+        let known = entry.limits.as_ref().is_some_and(Limits::known);
+        let [rss, demand] = entry.explained.as_ref()?;
+        let inputs = if signal == Signal::Rss { rss } else { demand };
+        Some(show::waterfall(vm_id, signal, &Waterfall::of(inputs.clone()), known))
     }
 
     fn check(&self, reading: &HostReading, context: &Context<'_>) -> Result<(Seconds, Seconds), Refusal> {
@@ -238,65 +267,96 @@ impl HostState {
         if at > context.now + context.tolerance {
             return Err(Refusal::Future(at - context.now));
         }
-        if self.read_at.is_some_and(|before| at <= before) {
+        if self.kept.read_at.is_some_and(|before| at <= before) {
             return Err(Refusal::NotNewer);
         }
         Ok((at, interval))
     }
 
+    /// The host is held to its own boundary.
+    fn breaker_terms(&mut self, context: &Context<'_>) -> BreakerTerms {
+        let place = Place { vm_id: "", host_id: &self.kept.host_id, labels: &self.kept.labels };
+        let effective = &Limits::of(&mut self.limits, context.boundaries, &place).effective;
+        BreakerTerms {
+            horizon: effective.horizon.value,
+            target: effective.target_violation_rate.value,
+            reserve: RESERVE,
+        }
+    }
+
+    /// Takes what a reading says of one machine. A machine that is named twice in a reading counts once.
     fn observe_vm(
         &mut self,
-        reading: &VmReading,
-        host_id: &str,
-        (at, interval): (Seconds, Seconds),
-        context: &Context<'_>,
-        host: &HostContext,
+        reading: VmReading,
+        hint: usize,
+        moment: &Moment<'_>,
+        prices: &mut Prices,
         records: &mut Records,
-    ) {
-        let entry = self.vms.entry(reading.vm_id.clone()).or_default();
+        spending: &mut Spending<'_>,
+    ) -> Option<pb::Vm> {
+        let Self { machines, kept, .. } = self;
+        let (at, host_id) = (moment.at, kept.host_id.as_str());
+        let entry = machines.entry(&reading.vm_id, hint);
+        if std::mem::replace(&mut entry.running, true) {
+            tracing::debug!(vm = reading.vm_id, host = host_id, "named twice in a reading, passed over");
+            return None;
+        }
+        let place = Place { vm_id: &reading.vm_id, host_id, labels: &kept.labels };
+        let limits = Limits::of(&mut entry.limits, moment.context.boundaries, &place);
+        let mut sample = convert::reading(&reading, at, moment.interval);
         let mut vm = convert::vm(reading, host_id, timestamp(at));
-        let limits = Limits::of(&mut entry.limits, context.boundaries, reading, host_id, &self.labels);
-        let mut sample = convert::reading(reading, at, interval);
+        let known = &mut entry.kept;
         // A machine that does not answer still holds what it held: it is closed by its quality, not forgotten.
-        sample.allocated = sample.allocated.filter(|bytes| *bytes > 0).or(entry.allocated);
-        let changes = match entry.state.observe(&sample, &limits.effective, host, &mut self.prices) {
+        sample.allocated = sample.allocated.filter(|bytes| *bytes > 0).or(known.allocated);
+        let budget = limits.budget.as_ref();
+        let budget_spent = budget.is_some_and(|budget| spending.is_spent(budget));
+        let host = HostContext { budget_spent, ..moment.host };
+        let changes = match known.state.observe(&sample, &limits.effective, &host, prices) {
             Ok(outcome) => {
-                show::outcome(&mut vm, &outcome, &entry.state, &limits.effective);
+                show::outcome(&mut vm, &outcome, &known.state, &limits.effective);
                 for signal in Signal::ALL {
                     let judged = &outcome.signal(signal).judged;
-                    self.judged.merge(judged);
-                    self.held.add(at, signal, &limits.effective, judged);
+                    kept.judged.merge(judged);
+                    kept.held.add(at, signal, &limits.effective, judged);
                 }
-                let changes = outcome.violations.clone();
-                entry.outcome = Some(outcome);
-                changes
+                entry.explained = Some([outcome.rss.waterfall.inputs, outcome.demand.waterfall.inputs]);
+                outcome.violations
             }
             Err(refused) => {
-                tracing::debug!(vm = reading.vm_id, host = host_id, %refused, "a machine's figures are passed over");
+                tracing::debug!(vm = vm.vm_id, host = host_id, %refused, "a machine's figures are passed over");
                 vm.harvestable_bytes = Some(0);
                 vm.reclaimable_bytes = Some(0);
                 vm.limited_by = pb::LimitedBy::Unknown.into();
+                entry.explained = None;
                 Vec::new()
             }
         };
-        records.harvest.vms.extend(entry.window.add(at, &vm, (entry.read_at > 0.0).then_some(&entry.vm)));
-        entry.vm = vm;
-        entry.allocated = sample.allocated;
-        entry.read_at = at;
-        entry.running = true;
-        records.add(entry, &changes, context);
+        if let Some(budget) = budget {
+            let watched = if known.read_at > 0.0 { at - known.read_at } else { 0.0 };
+            spending.count(budget, watched.min(VALID_INTERVALS * moment.interval), &changes);
+        }
+        records.harvest.vms.extend(known.window.add(at, &vm));
+        if known.name != vm.name {
+            known.name.clone_from(&vm.name);
+        }
+        known.allocated = sample.allocated;
+        known.read_at = at;
+        records.add(entry.whose(host_id), entry.version(), &changes, moment.context);
+        Some(vm)
     }
 
     /// Machines that the reading does not name are gone: their violations close. Their models stay for a while,
     /// for a machine that comes back.
     fn vanish(&mut self, at: Seconds, context: &Context<'_>, records: &mut Records) {
-        for entry in self.vms.values_mut().filter(|entry| !entry.running) {
-            let changes = entry.state.vanish(at);
-            records.add(entry, &changes, context);
-            records.harvest.vms.extend(entry.window.finish(&entry.vm));
-            entry.window = VmWindow::default();
+        let Self { machines, kept, .. } = self;
+        for entry in machines.iter_mut().filter(|entry| !entry.running) {
+            let changes = entry.kept.state.vanish(at);
+            let whose = entry.whose(&kept.host_id);
+            records.add(whose, entry.version(), &changes, context);
+            records.harvest.vms.extend(entry.kept.window.finish(whose));
+            entry.kept.window = VmWindow::default();
         }
-        self.vms.retain(|_, entry| at - entry.read_at <= FORGOTTEN_AFTER);
+        machines.forget(at);
     }
 
     fn stale(&self, now: Seconds) -> pb::HostUpdate {
@@ -308,107 +368,15 @@ impl HostState {
             vm.limited_by = pb::LimitedBy::Stale.into();
         }
         if let Some(host) = &mut update.host {
-            tracing::warn!(
-                host = host.host_id,
-                seconds = now - self.read_at.unwrap_or(now),
-                "no reading, the host is stale"
-            );
+            let seconds = now - self.kept.read_at.unwrap_or(now);
+            tracing::warn!(host = host.host_id, seconds, "no reading, the host is stale");
             host.state = pb::HostState::Stale.into();
             host.harvestable_bytes = Some(0);
             host.reclaimable_bytes = Some(0);
+            host.pooled_harvestable_bytes = host.pooled_harvestable_bytes.map(|_| 0);
         }
         update
     }
-}
-
-impl Limits {
-    fn of<'a>(
-        cached: &'a mut Option<Self>,
-        boundaries: &BoundarySet,
-        reading: &VmReading,
-        host_id: &str,
-        labels: &BTreeMap<String, String>,
-    ) -> &'a Self {
-        let revision = (boundaries.is_known(), boundaries.revision());
-        cached.take_if(|cached| cached.revision != revision);
-        cached.get_or_insert_with(|| {
-            let (mut effective, version) = boundaries.effective(&reading.vm_id, host_id, labels);
-            // An operator may have excluded it: until the boundaries are known, nothing is harvested.
-            effective.excluded.value |= !boundaries.is_known();
-            Self { revision, effective, version }
-        })
-    }
-}
-
-#[derive(Debug, Default)]
-struct Records {
-    violations: Vec<Violation>,
-    harvest: RecordHarvestRequest,
-}
-
-impl Records {
-    fn add(&mut self, entry: &Entry, changes: &[Change], context: &Context<'_>) {
-        let version = entry.limits.as_ref().map_or("default", |limits| limits.version.as_str());
-        for change in changes {
-            let violation = show::violation(&entry.vm, change.episode(), version, context.traceparent);
-            match change {
-                Change::Opened(_) => tracing::info!(
-                    violation = violation.violation_id,
-                    vm = violation.vm_id,
-                    overshoot_bytes = violation.overshoot_bytes,
-                    "violation opened"
-                ),
-                Change::Closed(_) => tracing::info!(
-                    violation = violation.violation_id,
-                    vm = violation.vm_id,
-                    reason = violation.close_reason,
-                    "violation closed"
-                ),
-                Change::Updated(_) => {}
-            }
-            self.violations.push(violation);
-        }
-    }
-
-    fn pending(mut self, context: &Context<'_>) -> Vec<Pending> {
-        let mut pending = Vec::new();
-        if !self.violations.is_empty() {
-            pending.push(Pending::Violations(RecordViolationsRequest {
-                predictor_id: context.predictor_id.to_owned(),
-                violations: self.violations,
-            }));
-        }
-        let harvest = &mut self.harvest;
-        let empty = harvest.vms.is_empty()
-            && harvest.hosts.is_empty()
-            && harvest.harvests.is_empty()
-            && harvest.coverage.is_empty();
-        if !empty {
-            context.predictor_id.clone_into(&mut harvest.predictor_id);
-            context.traceparent.clone_into(&mut harvest.traceparent);
-            pending.push(Pending::Harvest(self.harvest));
-        }
-        pending
-    }
-}
-
-/// Checks who a reading speaks of, and writes every UUID in its usual form.
-fn identify(reading: &mut HostReading) -> Result<(), Refusal> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    let host_id = &reading.host_id;
-    if !(1..=128).contains(&host_id.len()) || !host_id.bytes().all(plain) {
-        return Err(Refusal::HostId(host_id.clone()));
-    }
-    for vm in &mut reading.vms {
-        let usual = vm.vm_id.len() == 36 && !vm.vm_id.bytes().any(|byte| byte.is_ascii_uppercase());
-        let Ok(uuid) = Uuid::try_parse(&vm.vm_id) else {
-            return Err(Refusal::VmId { vm_id: vm.vm_id.clone(), name: vm.name.clone() });
-        };
-        if !usual {
-            vm.vm_id = uuid.to_string();
-        }
-    }
-    Ok(())
 }
 
 fn host_sample(at: Seconds, memory: &collector::HostMemory) -> HostSample {

@@ -1,80 +1,83 @@
 //! Holds usage against the lowest bound that is still open, and makes episodes of what exceeds it.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
 
 use crate::{
     domain::{Seconds, Signal},
     violation::{Change, Closing, Episode, Kind, Point, Recent},
 };
 
-/// Bounds kept at most in one queue.
-const LIMIT: usize = 64;
+/// Bounds kept at most in one queue: every signal of every machine has two.
+const LIMIT: usize = 12;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Bound {
     made_at: Seconds,
     bytes: u64,
 }
 
 /// The bounds that are open, as a monotone queue: a bound that is older and not lower than another can never be the
-/// lowest again and is dropped. When more than 64 remain, the two made closest together become one with the lower
+/// lowest again and is dropped. When more than 12 remain, the two made closest together become one with the lower
 /// bytes and the later end, which errs on the side of an accusation.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct OpenBounds {
-    bounds: VecDeque<Bound>,
+    bounds: [Bound; LIMIT],
+    len: usize,
 }
 
 impl OpenBounds {
     /// Drops every bound whose horizon ended before `at`: a bound made at t is open over (t, t + horizon].
     pub fn expire(&mut self, at: Seconds, horizon: Seconds) {
-        while self.bounds.front().is_some_and(|bound| bound.made_at + horizon < at) {
-            self.bounds.pop_front();
-        }
+        let ended = self.open().iter().take_while(|bound| bound.made_at + horizon < at).count();
+        self.bounds.copy_within(ended..self.len, 0);
+        self.len -= ended;
     }
 
     /// The lowest bound that is open.
     #[must_use]
     pub fn lowest(&self) -> Option<u64> {
-        self.bounds.front().map(|bound| bound.bytes)
+        self.open().first().map(|bound| bound.bytes)
     }
 
     /// Opens a bound. Call it after the reading of the same time was judged.
     pub fn push(&mut self, made_at: Seconds, bytes: u64) {
-        while self.bounds.back().is_some_and(|bound| bound.bytes >= bytes) {
-            self.bounds.pop_back();
-        }
-        self.bounds.push_back(Bound { made_at, bytes });
-        if self.bounds.len() > LIMIT {
+        self.len = self.open().iter().take_while(|bound| bound.bytes < bytes).count();
+        if self.len == LIMIT {
             self.merge_closest();
         }
+        self.bounds[self.len] = Bound { made_at, bytes };
+        self.len += 1;
     }
 
     /// Voids all that is open.
     pub fn clear(&mut self) {
-        self.bounds.clear();
+        self.len = 0;
     }
 
     /// How many bounds are kept.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.bounds.len()
+    pub const fn len(&self) -> usize {
+        self.len
     }
 
     /// Whether nothing is open.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.bounds.is_empty()
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    fn open(&self) -> &[Bound] {
+        &self.bounds[..self.len.min(LIMIT)]
     }
 
     fn merge_closest(&mut self) {
-        let gap = |at: usize| self.bounds[at + 1].made_at - self.bounds[at].made_at;
-        let closest = (0..self.bounds.len() - 1).min_by(|a, b| gap(*a).total_cmp(&gap(*b)));
-        if let Some(closest) = closest
-            && let Some(higher) = self.bounds.remove(closest + 1)
-        {
-            self.bounds[closest].made_at = higher.made_at;
-        }
+        let gap = |at: &usize| self.bounds[at + 1].made_at - self.bounds[*at].made_at;
+        let closest = (0..LIMIT - 1).min_by(|a, b| gap(a).total_cmp(&gap(b))).unwrap_or(0);
+        self.bounds[closest].made_at = self.bounds[closest + 1].made_at;
+        self.bounds.copy_within(closest + 2.., closest + 1);
+        self.len = LIMIT - 1;
     }
 }
 
@@ -98,7 +101,7 @@ pub struct Scene<'a> {
 }
 
 /// Makes episodes of one kind for one signal: opened by usage beyond the limit, closed after one clean horizon.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Judge {
     kind: Kind,
     signal: Signal,
@@ -150,6 +153,16 @@ impl Judge {
             return Some(Change::Updated((**episode).clone()));
         }
         None
+    }
+
+    /// Lets go of the open episode, untold, unless `keep` says so.
+    pub fn retain(&mut self, keep: impl FnOnce(&mut Episode) -> bool) {
+        if let Some(mut episode) = self.episode.take()
+            && keep(&mut episode)
+        {
+            self.told = self.told.max(episode.overshoot_bytes);
+            self.episode = Some(episode);
+        }
     }
 
     /// Closes the episode that is open.

@@ -3,6 +3,8 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     domain::Seconds,
     model::{Forecast, Sample},
@@ -13,7 +15,7 @@ use crate::{
 const SLOTS: f64 = 30.0;
 
 /// A judged raw forecast.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Label {
     /// When the forecast was made.
     pub made_at: Seconds,
@@ -35,14 +37,14 @@ impl Label {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Waiting {
     label: Label,
     seen: bool,
 }
 
 /// The forecasts of one signal that wait for their horizon to pass.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Labels {
     waiting: VecDeque<Waiting>,
     last_made: Option<Seconds>,

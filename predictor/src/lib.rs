@@ -14,7 +14,7 @@ use memharvest_proto::predictor::v1::predictor_service_server::PredictorServiceS
 use memharvest_proto::registry::v1::{AgentKind, RegisterAgentRequest};
 use memharvest_services::admin_server::{AdminHandle, AdminServer};
 use memharvest_services::listener::{self, Bound};
-use memharvest_services::metrics::Metrics;
+use memharvest_services::metrics::Metrics as ProcessMetrics;
 use memharvest_services::readiness::Readiness;
 use memharvest_services::rpc_client::{self, ClientOptions};
 use memharvest_services::rpc_server::{MAX_MESSAGE_BYTES, RpcServer};
@@ -29,6 +29,7 @@ pub mod boundary;
 pub mod boundary_set;
 pub mod boundary_watch;
 pub mod breaker;
+pub mod budget;
 pub mod cold_start;
 pub mod convert;
 pub mod coverage;
@@ -38,12 +39,14 @@ pub mod host;
 pub mod judge;
 pub mod labels;
 pub mod live;
+pub mod metrics;
 pub mod model;
 pub mod recorder;
 pub mod rollup;
 pub mod rpc;
 pub mod settings;
 pub mod shard;
+pub mod snapshot;
 pub mod state_file;
 pub mod violation;
 pub mod vm;
@@ -87,7 +90,7 @@ pub async fn run(settings: Settings, stop: Stop) -> anyhow::Result<()> {
 /// An address or a state file that cannot be used, or a wrong URL.
 pub async fn start(settings: Settings, stop: Stop) -> anyhow::Result<Running> {
     let common = &settings.common;
-    let metrics = Metrics::new(&SERVICE)?;
+    let metrics = ProcessMetrics::new(&SERVICE)?;
     let bound = listener::bind("--listen", settings.listen).await?;
     let admin = listener::bind("--admin-listen", common.admin_listen).await?;
     let (address, admin_address) = (bound.address, admin.address);
@@ -108,20 +111,27 @@ pub async fn start(settings: Settings, stop: Stop) -> anyhow::Result<Running> {
     });
 
     let predictor_id = settings.predictor_id.clone().unwrap_or_else(default_id);
+    let snapshots = settings.data_dir.join("snapshots");
+    let folder = snapshot::folder::Folder::open(&snapshots).with_context(|| {
+        format!("cannot create the snapshot folder {}; pass --data-dir", snapshots.display())
+    })?;
+    let memory = shard::memory::Memory::new(folder, metrics::PredictorMetrics::register(&metrics)?);
     let shard = shard::Shard::new(
         &predictor_id,
+        memory,
         recorder,
         boundaries.clone(),
         common.mesh_clock()?,
         settings.cold_start,
     );
-    shard.close_orphans(file.open_violations().await?).await?;
+    shard.restore(file.open_violations().await?).await?;
 
     let readiness = Readiness::default();
     let ready = readiness.part("boundaries");
     stop.spawn("readiness", wait_for_boundaries(boundaries, ready, stop.clone()));
     stop.spawn("boundaries", boundary_watch::run(registry.clone(), file, known, stop.clone()));
     stop.spawn("silence", shard.clone().watch_silence(stop.clone()));
+    stop.spawn("snapshots", shard.clone().keep_saving(settings.snapshot_interval, stop.clone()));
     let registration = RegisterAgentRequest {
         agent_id: predictor_id.clone(),
         kind: AgentKind::Predictor.into(),
@@ -163,6 +173,7 @@ impl Running {
     pub async fn finished(self) -> anyhow::Result<()> {
         let served = self.server.serve(self.bound, &self.stop, self.drain_deadline).await;
         self.shard.flush().await;
+        self.shard.save().await;
         self.records.cancel();
         // What does not make it waits in the state file.
         let _ = tokio::time::timeout(LAST_RECORDS, self.drained.cancelled()).await;

@@ -21,13 +21,19 @@ pub struct Settings {
     #[arg(long, env = "MEMHARVEST_REGISTRY", value_name = "URL", value_parser = service_url, default_value = "http://127.0.0.1:7401")]
     pub registry: String,
 
-    /// Folder of the state file: records that the registry has not acknowledged, boundaries as last heard
+    /// Folder of the state file (records that the registry has not acknowledged, boundaries as last heard) and of the
+    /// machines' snapshots
     #[arg(long, env = "MEMHARVEST_DATA_DIR", value_name = "DIR", default_value = ".")]
     pub data_dir: PathBuf,
 
     /// Largest size of the records that wait for the registry, in MiB; beyond it the oldest roll-ups are dropped
     #[arg(long, env = "MEMHARVEST_OUTBOX_LIMIT_MIB", value_name = "MIB", default_value_t = 1024)]
     pub outbox_limit_mib: u64,
+
+    /// How often the state of every machine is saved to the data folder: a restart loses at most this much of what
+    /// was learnt
+    #[arg(long, env = "MEMHARVEST_SNAPSHOT_INTERVAL", value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    pub snapshot_interval: Duration,
 
     /// Identity of this predictor; default: the host's name
     #[arg(long, env = "MEMHARVEST_PREDICTOR_ID", value_name = "ID")]

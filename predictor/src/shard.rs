@@ -1,7 +1,7 @@
 //! All hosts of this predictor: readings in, live state and durable records out.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use memharvest_proto::collector::v1::HostReading;
@@ -14,13 +14,19 @@ use tokio::sync::{Mutex as AsyncMutex, watch};
 use tracing::Instrument;
 
 use crate::boundary_set::BoundarySet;
+use crate::budget::Budgets;
 use crate::convert::timestamp;
 use crate::domain::{Seconds, Signal};
 use crate::host::{Context, HostState, Outgoing, Refusal};
 use crate::live::Live;
+use crate::model::Prices;
 use crate::recorder::Recorder;
 use crate::state_file::{Pending, StateFileError};
 use crate::violation::Closing;
+
+pub mod memory;
+
+use memory::Memory;
 
 /// Clocks of hosts may be ahead by this much wall time.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
@@ -42,6 +48,9 @@ pub enum ObserveError {
 #[derive(Clone, Debug)]
 pub struct Shard {
     hosts: Arc<Mutex<BTreeMap<String, Arc<AsyncMutex<HostState>>>>>,
+    prices: Arc<Mutex<Prices>>,
+    budgets: Arc<Mutex<Budgets>>,
+    memory: Memory,
     live: Live,
     recorder: Recorder,
     boundaries: watch::Receiver<Arc<BoundarySet>>,
@@ -55,6 +64,7 @@ impl Shard {
     #[must_use]
     pub fn new(
         predictor_id: &str,
+        memory: Memory,
         recorder: Recorder,
         boundaries: watch::Receiver<Arc<BoundarySet>>,
         clock: MeshClock,
@@ -63,6 +73,9 @@ impl Shard {
         let predictor_id = predictor_id.into();
         Self {
             hosts: Arc::default(),
+            prices: Arc::default(),
+            budgets: Arc::default(),
+            memory,
             live: Live::default(),
             recorder,
             boundaries,
@@ -91,7 +104,11 @@ impl Shard {
             let mut state = host.lock().await;
             let traceparent = trace_context::current_traceparent().unwrap_or_default();
             let boundaries = self.boundaries.borrow().clone();
-            let outgoing = state.observe(reading, &self.context(&boundaries, &traceparent))?;
+            // Hosts learn side by side, each from where the prices stood when its reading came.
+            let before = lock(&self.prices).clone();
+            let mut prices = before.clone();
+            let outgoing = state.observe(reading, &self.context(&boundaries, &traceparent), &mut prices)?;
+            lock(&self.prices).absorb(&before, &prices);
             self.emit(&host_id, &outgoing).await?;
             Ok(outgoing.update)
         }
@@ -109,11 +126,8 @@ impl Shard {
         None
     }
 
-    /// Closes what was open in an earlier life of this process: the forecasts that it was judged by are gone.
-    ///
-    /// # Errors
-    /// When the state file cannot be read or written.
-    pub async fn close_orphans(
+    /// Closes what was open in an earlier life of this process and did not come back: what it was judged by is gone.
+    async fn close_orphans(
         &self,
         orphans: Vec<memharvest_proto::registry::v1::Violation>,
     ) -> Result<(), StateFileError> {
@@ -169,7 +183,8 @@ impl Shard {
             }
             if state.is_forgotten(context.now) {
                 drop(state);
-                self.lock().remove(&host_id);
+                lock(&self.hosts).remove(&host_id);
+                self.memory.forget(&host_id).await;
                 if self.live.gone(&host_id) {
                     tracing::info!(host = host_id, "not read for a day, the host is forgotten");
                 }
@@ -180,6 +195,9 @@ impl Shard {
 
     async fn emit(&self, host_id: &str, outgoing: &Outgoing) -> Result<(), StateFileError> {
         self.recorder.append(&outgoing.records).await?;
+        for judged in &outgoing.judged {
+            self.memory.metrics().judged(judged);
+        }
         self.live.publish(host_id, outgoing.update.clone());
         Ok(())
     }
@@ -192,6 +210,7 @@ impl Shard {
             now: self.now(),
             tolerance: self.clock.mesh_duration(CLOCK_TOLERANCE).as_secs_f64(),
             traceparent,
+            budgets: &self.budgets,
         }
     }
 
@@ -200,14 +219,14 @@ impl Shard {
     }
 
     fn host(&self, host_id: &str) -> Arc<AsyncMutex<HostState>> {
-        self.lock().entry(host_id.to_owned()).or_default().clone()
+        lock(&self.hosts).entry(host_id.to_owned()).or_default().clone()
     }
 
     fn all(&self) -> Vec<(String, Arc<AsyncMutex<HostState>>)> {
-        self.lock().iter().map(|(id, host)| (id.clone(), host.clone())).collect()
+        lock(&self.hosts).iter().map(|(id, host)| (id.clone(), host.clone())).collect()
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<AsyncMutex<HostState>>>> {
-        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,13 +2,15 @@
 
 use std::borrow::Cow;
 
+use serde::{Deserialize, Serialize};
+
 use crate::domain::{Seconds, Signal};
 
 /// Points that an episode keeps: those before it and those since, thinned.
 pub const SERIES: usize = 32;
 
 /// What was broken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Kind {
     /// The lowest raw forecast still open.
     Forecast,
@@ -42,7 +44,7 @@ impl Kind {
 }
 
 /// Why an episode closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Closing {
     /// One clean horizon has passed.
     Clean,
@@ -65,7 +67,7 @@ impl Closing {
 }
 
 /// Usage at a time, and what it was judged against.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Point {
     /// When.
     pub at: Seconds,
@@ -76,7 +78,7 @@ pub struct Point {
 }
 
 /// A violation from its opening on. Kind, signal and opening time identify it within its VM.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Episode {
     /// What was broken.
     pub kind: Kind,
@@ -135,25 +137,28 @@ impl Episode {
     }
 }
 
+/// Readings that are remembered.
+const RECENT: usize = 6;
+
 /// The latest readings of a signal, for the time before an episode.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Recent {
-    points: [Option<(Seconds, u64)>; 8],
-    next: usize,
+    points: [(Seconds, u64); RECENT],
+    /// Below twice the number of points; from the first round on it stays in the second.
+    seen: usize,
 }
 
 impl Recent {
     /// Remembers a reading in place of the oldest.
     pub fn push(&mut self, at: Seconds, bytes: u64) {
-        self.points[self.next] = Some((at, bytes));
-        self.next = (self.next + 1) % self.points.len();
+        self.points[self.seen % RECENT] = (at, bytes);
+        self.seen = if self.seen + 1 < 2 * RECENT { self.seen + 1 } else { RECENT };
     }
 
     /// What is remembered, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = Point> {
-        let count = self.points.len();
-        (0..count)
-            .filter_map(move |step| self.points[(self.next + step) % count])
+        (self.seen.saturating_sub(RECENT)..self.seen)
+            .map(|place| self.points[place % RECENT])
             .map(|(at, actual_bytes)| Point { at, actual_bytes, limit_bytes: None })
     }
 }

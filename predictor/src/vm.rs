@@ -1,5 +1,7 @@
 //! One VM from reading to harvest: both signals, what interrupts them, and what follows for the outside.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     boundary::Effective,
     breaker,
@@ -8,7 +10,7 @@ use crate::{
     domain::{Quality, Reading, Refused, Seconds, Signal},
     guard::{Closed, VALID_INTERVALS, Waterfall},
     model::{Current, Forecast, Model, Prices},
-    violation::{Change, Closing},
+    violation::{Change, Closing, Episode},
 };
 
 pub mod change_point;
@@ -80,7 +82,7 @@ impl Outcome {
 }
 
 /// Everything that is remembered of one VM.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct VmState<M = Current> {
     rss: Track<M>,
     demand: Track<M>,
@@ -199,6 +201,12 @@ impl<M: Model> VmState<M> {
     #[must_use]
     pub fn open_violations(&self) -> usize {
         self.rss.open_violations().count() + self.demand.open_violations().count()
+    }
+
+    /// Lets go of open violations, untold, unless `keep` says so: for a state that comes back and a ledger that went on.
+    pub fn retain_open(&mut self, mut keep: impl FnMut(&mut Episode) -> bool) {
+        self.rss.retain_open(&mut keep);
+        self.demand.retain_open(&mut keep);
     }
 
     fn check(&self, reading: &Reading) -> Result<u64, Refused> {

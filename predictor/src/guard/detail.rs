@@ -60,7 +60,11 @@ pub(super) fn sentence(reason: LimitedBy, inputs: &Inputs) -> String {
             "a promise was broken by more than its headroom again within 24 h; harvested again in {}",
             backoff_left(inputs)
         ),
-        LimitedBy::ErrorBudget => "the error budget for broken promises is spent".to_owned(),
+        LimitedBy::ErrorBudget => format!(
+            "the error budget of {} promise violations in 1,000 vm-days is spent{}",
+            effective.error_budget_per_1000_vm_days.value.unwrap_or(0.0),
+            set_by(effective.error_budget_per_1000_vm_days.source)
+        ),
         LimitedBy::Host(trip) => format!("no harvest on this host may rise: {}", host_trouble(trip)),
         LimitedBy::MaxHarvestRatio => format!(
             "at most {} % of the allocation is harvested{}",

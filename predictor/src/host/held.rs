@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use memharvest_proto::predictor::v1 as pb;
 use memharvest_proto::registry::v1::CoverageRollup;
+use serde::{Deserialize, Serialize};
 
 use crate::boundary::Effective;
 use crate::convert::{duration, signal_to_proto, timestamp};
@@ -14,14 +15,16 @@ use crate::rollup::window_start;
 /// Horizon and target by their bits: they are compared only for being the same.
 type Key = (Signal, u64, u64);
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Ledger {
     coverage: Coverage,
     window: Judged,
+    /// What this reading judged.
+    now: Judged,
 }
 
 /// The ledgers of a host, and the window that is being filled.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Held {
     ledgers: BTreeMap<Key, Ledger>,
     start: Seconds,
@@ -40,6 +43,7 @@ impl Held {
         }
         for ledger in self.ledgers.values_mut() {
             ledger.coverage.observe(at, &Judged::default());
+            ledger.now = Judged::default();
         }
         finished
     }
@@ -54,6 +58,7 @@ impl Held {
         let ledger = self.ledgers.entry(key).or_default();
         ledger.coverage.observe(at, judged);
         ledger.window.merge(judged);
+        ledger.now.merge(judged);
     }
 
     /// The window so far, for the registry.
@@ -74,14 +79,24 @@ impl Held {
 
     /// The last 24 hours.
     pub(super) fn day(&self) -> Vec<pb::Coverage> {
-        let judged = self.ledgers.iter().filter(|(_, ledger)| ledger.coverage.day().forecasts > 0);
+        self.of(|ledger| ledger.coverage.day())
+    }
+
+    /// This reading.
+    pub(super) fn now(&self) -> Vec<pb::Coverage> {
+        self.of(|ledger| ledger.now)
+    }
+
+    fn of(&self, span: impl Fn(&Ledger) -> Judged) -> Vec<pb::Coverage> {
+        let judged = self.ledgers.iter().map(|(key, ledger)| (key, span(ledger)));
         judged
-            .map(|(key, ledger)| pb::Coverage {
+            .filter(|(_, judged)| judged.forecasts > 0)
+            .map(|(key, judged)| pb::Coverage {
                 signal: signal_to_proto(key.0).into(),
                 horizon: Some(duration(f64::from_bits(key.1))),
                 target_violation_rate: f64::from_bits(key.2),
-                judged: ledger.coverage.day().forecasts,
-                held: ledger.coverage.day().held,
+                judged: judged.forecasts,
+                held: judged.held,
             })
             .collect()
     }

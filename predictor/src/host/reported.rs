@@ -2,6 +2,7 @@
 
 use memharvest_proto::predictor::v1::Host;
 use memharvest_proto::registry::v1::HostHarvest;
+use serde::{Deserialize, Serialize};
 
 use crate::breaker::{self, RESERVE};
 use crate::convert::timestamp;
@@ -13,7 +14,7 @@ const RAISE: f64 = 0.05;
 const PATIENCE: Seconds = 60.0;
 
 /// What was told last.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Reported {
     told: Option<(Seconds, u64, bool)>,
 }

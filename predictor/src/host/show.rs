@@ -11,6 +11,7 @@ use crate::convert::{duration, signal_to_proto, timestamp};
 use crate::domain::{Quality, Signal};
 use crate::guard::{LimitedBy, TermName, Waterfall};
 use crate::model::Model;
+use crate::rollup::Whose;
 use crate::violation::{Episode, Kind};
 use crate::vm::{Outcome, VmState};
 
@@ -85,20 +86,25 @@ pub(super) fn waterfall(
     }
 }
 
+/// The identity of an episode.
+pub(super) fn violation_id(vm_id: &str, episode: &Episode) -> String {
+    let key = format!("{vm_id}/{:?}/{}/{:.6}", episode.kind, episode.signal.name(), episode.opened_at);
+    Uuid::new_v5(&VIOLATIONS, key.as_bytes()).to_string()
+}
+
 /// An episode for the ledger.
 pub(super) fn violation(
-    vm: &pb::Vm,
+    vm: Whose<'_>,
     episode: &Episode,
     boundary_version: &str,
     traceparent: &str,
 ) -> Violation {
-    let key = format!("{}/{:?}/{}/{:.6}", vm.vm_id, episode.kind, episode.signal.name(), episode.opened_at);
     let state = if episode.closed.is_some() { ViolationState::Closed } else { ViolationState::Open };
     Violation {
-        violation_id: Uuid::new_v5(&VIOLATIONS, key.as_bytes()).to_string(),
-        vm_id: vm.vm_id.clone(),
-        vm_name: vm.name.clone(),
-        host_id: vm.host_id.clone(),
+        violation_id: violation_id(vm.vm_id, episode),
+        vm_id: vm.vm_id.to_owned(),
+        vm_name: vm.name.to_owned(),
+        host_id: vm.host_id.to_owned(),
         kind: kind(episode.kind).into(),
         signal: signal_to_proto(episode.signal).into(),
         state: state.into(),

@@ -1,7 +1,8 @@
 use memharvest_proto::collector::v1::{GuestMemory, HostMemory, Quality, VmState as RunState};
-use memharvest_proto::registry::v1::ViolationState;
+use memharvest_proto::registry::v1::{Boundary, BoundaryValues, ModelSnapshot, Violation, ViolationState};
 
 use super::*;
+use crate::snapshot;
 
 const GIB: u64 = 1 << 30;
 const A: &str = "0a3c1a66-9f4e-4c3e-8a34-5b1d2c7f9e01";
@@ -47,20 +48,41 @@ fn reading(at: Seconds, vms: Vec<VmReading>) -> HostReading {
 struct Bench {
     host: HostState,
     boundaries: BoundarySet,
+    budgets: Mutex<Budgets>,
     records: Vec<Pending>,
 }
 
 impl Bench {
     fn new() -> Self {
-        Self { host: HostState::default(), boundaries: BoundarySet::new(1, vec![]), records: Vec::new() }
+        Self {
+            host: HostState::default(),
+            boundaries: BoundarySet::new(1, vec![]),
+            budgets: Mutex::default(),
+            records: Vec::new(),
+        }
     }
 
-    fn context(boundaries: &BoundarySet, now: Seconds) -> Context<'_> {
-        Context { predictor_id: "p", boundaries, cold_start: 60.0, now, tolerance: 5.0, traceparent: "" }
+    fn context(&self, now: Seconds) -> Context<'_> {
+        Context {
+            predictor_id: "p",
+            boundaries: &self.boundaries,
+            cold_start: 60.0,
+            now,
+            tolerance: 5.0,
+            traceparent: "",
+            budgets: &self.budgets,
+        }
+    }
+
+    fn observe(&mut self, reading: HostReading, now: Seconds) -> Result<Outgoing, Refusal> {
+        let mut host = std::mem::take(&mut self.host);
+        let outgoing = host.observe(reading, &self.context(now), &mut Prices::default());
+        self.host = host;
+        outgoing
     }
 
     fn read(&mut self, at: Seconds, vms: Vec<VmReading>) -> Result<Arc<pb::HostUpdate>, Refusal> {
-        let outgoing = self.host.observe(reading(at, vms), &Self::context(&self.boundaries, at))?;
+        let outgoing = self.observe(reading(at, vms), at)?;
         self.records.extend(outgoing.records);
         Ok(outgoing.update)
     }
@@ -179,7 +201,10 @@ fn silence_makes_a_host_stale_and_after_a_horizon_closes_what_was_open() {
     bench.run(START + 1800.0, 30, |_| 7 * GIB);
     let mut absent = |after: Seconds| {
         let now = START + 1825.0 + after;
-        bench.host.absent(&Bench::context(&bench.boundaries, now))
+        let mut host = std::mem::take(&mut bench.host);
+        let outgoing = host.absent(&bench.context(now));
+        bench.host = host;
+        outgoing
     };
     assert!(absent(14.0).is_none());
     let stale = absent(16.0).unwrap().update;
@@ -195,14 +220,13 @@ fn readings_that_are_old_or_from_the_future_change_nothing() {
     let mut bench = Bench::new();
     bench.read(START, vec![vm(A, GIB, START)]).unwrap();
     assert_eq!(bench.read(START, vec![]).unwrap_err(), Refusal::NotNewer);
-    let context = Bench::context(&bench.boundaries, START + 5.0);
-    let future = bench.host.observe(reading(START + 50.0, vec![]), &context).unwrap_err();
+    let future = bench.observe(reading(START + 50.0, vec![]), START + 5.0).unwrap_err();
     assert_eq!(future.to_string(), "the reading lies 45 s in the future; check the clock of its host");
     let nameless = reading(START + 5.0, vec![vm("seven", GIB, START)]);
-    let refused = bench.host.observe(nameless, &context).unwrap_err();
+    let refused = bench.observe(nameless, START + 5.0).unwrap_err();
     assert_eq!(refused.to_string(), "vm_id `seven` of machine name-seven is no UUID");
     let timeless = HostReading { read_at: None, ..reading(START, vec![]) };
-    assert_eq!(bench.host.observe(timeless, &context).unwrap_err(), Refusal::NoTime);
+    assert_eq!(bench.observe(timeless, START + 5.0).unwrap_err(), Refusal::NoTime);
     assert!(bench.host.explain(A, Signal::Rss).is_some());
 }
 
@@ -228,8 +252,126 @@ fn every_window_is_recorded_once_with_its_host_and_coverage() {
     assert_eq!(windows.len(), distinct.len());
     assert!((11..=12).contains(&windows.len()), "{windows:?}");
     assert!(judged > 0);
-    let last = bench.host.finish(&Bench::context(&bench.boundaries, START + 3600.0));
+    let last = bench.host.finish(&bench.context(START + 3600.0));
     assert!(
         matches!(&last[..], [Pending::Harvest(request)] if request.vms.len() == 1 && request.hosts.len() == 1)
+    );
+}
+
+/// A resident set that climbs in stairs and jumps beyond every promise now and then.
+fn restless(step: u32) -> u64 {
+    let stairs = u64::from(step / 400) * (GIB / 32);
+    let noise = u64::from(step.wrapping_mul(2_654_435_761) >> 8) % (GIB / 64);
+    let jump = if (2500..2700).contains(&step) { 4 * GIB } else { 0 };
+    2 * GIB + stairs % GIB + noise + jump
+}
+
+fn sealed(host: &HostState) -> Vec<ModelSnapshot> {
+    host.snapshots().into_iter().map(snapshot::seal).collect()
+}
+
+#[test]
+fn a_restored_host_goes_on_bit_by_bit_as_if_nothing_had_happened() {
+    // In the midst of a window, with violations open.
+    let cut = 2600;
+    let mut bench = Bench::new();
+    bench.run(START, cut, restless);
+    let restored = HostState::restore("h", &sealed(&bench.host), START + f64::from(cut));
+    assert_eq!((restored.machines, restored.refused.len()), (1, 0));
+    let mut other = Bench { host: restored.host, ..Bench::new() };
+    bench.records.clear();
+    let from = START + f64::from(cut);
+    for step in (0..4000).step_by(5) {
+        let at = from + f64::from(step);
+        let rss = restless(cut + step);
+        assert_eq!(
+            bench.read(at, vec![vm(A, rss, at)]),
+            other.read(at, vec![vm(A, rss, at)]),
+            "after {step} s"
+        );
+    }
+    assert_eq!(bench.records, other.records);
+    assert!(bench.violations().iter().any(|violation| violation.close_reason == "clean"));
+}
+
+#[test]
+fn what_is_refused_starts_cold_and_the_rest_goes_on() {
+    let other = "0a3c1a66-9f4e-4c3e-8a34-5b1d2c7f9e02";
+    let mut bench = Bench::new();
+    for step in (0..1800).step_by(5) {
+        let at = START + f64::from(step);
+        bench.read(at, vec![vm(A, 2 * GIB, at), vm(other, 2 * GIB, at)]).unwrap();
+    }
+    let (whole, at) = (sealed(&bench.host), START + 1800.0);
+    let refused = |snapshots: &[ModelSnapshot], now: Seconds| {
+        let restored = HostState::restore("h", snapshots, now);
+        let mut bench = Bench { host: restored.host, ..Bench::new() };
+        let update = bench.read(now, vec![vm(A, 2 * GIB, now), vm(other, 2 * GIB, now)]).unwrap();
+        let harvest: Vec<_> = update.vms.iter().map(|vm| vm.harvestable_bytes.unwrap() > 0).collect();
+        (restored.refused.len(), harvest)
+    };
+    assert_eq!(refused(&whole, at), (0, vec![true, true]));
+    let mut damaged = whole.clone();
+    damaged[1].state[40] ^= 1;
+    assert_eq!(refused(&damaged, at), (1, vec![false, true]));
+    let foreign = [&whole[..2], &[ModelSnapshot { host_id: "g".into(), ..whole[2].clone() }]].concat();
+    assert_eq!(refused(&foreign, at), (1, vec![true, false]));
+    assert_eq!(refused(&[], at), (0, vec![false, false]));
+    assert_eq!(refused(&whole[1..], at), (0, vec![true, true]), "the host's own part is not needed");
+    assert_eq!(refused(&whole, at + FORGOTTEN_AFTER).0, 3, "too old");
+    assert_eq!(refused(&whole, at - 3600.0).0, 3, "from the future");
+}
+
+#[test]
+fn the_ledger_has_the_last_word_on_what_is_open() {
+    let mut bench = Bench::new();
+    bench.run(START, 1800, |_| 2 * GIB);
+    bench.run(START + 1800.0, 30, |_| 7 * GIB);
+    let opened = bench.violations();
+    let at = START + 1830.0;
+    let mut open: BTreeMap<_, _> =
+        opened[..1].iter().map(|told| (told.violation_id.clone(), told.clone())).collect();
+    let gone_on = "another".to_owned();
+    open.insert(gone_on.clone(), Violation::default());
+    let mut told = open[&opened[0].violation_id].clone();
+    told.revision = 9;
+    open.insert(told.violation_id.clone(), told);
+
+    let mut restored = HostState::restore("h", &sealed(&bench.host), at);
+    restored.host.reconcile(&mut open);
+    assert_eq!(
+        open.into_keys().collect::<Vec<_>>(),
+        [gone_on],
+        "what nothing can judge is left to be closed"
+    );
+    let mut bench = Bench { host: restored.host, ..Bench::new() };
+    bench.run(at, 1800, |_| 2 * GIB);
+    let closed = bench.violations();
+    assert_eq!(closed.len(), 1, "an episode that the ledger has closed does not come back: {closed:?}");
+    assert_eq!((closed[0].violation_id.as_str(), closed[0].revision), (opened[0].violation_id.as_str(), 10));
+}
+
+#[test]
+fn a_spent_error_budget_pauses_the_harvest_and_says_so() {
+    let mut bench = Bench::new();
+    let values = BoundaryValues { error_budget_per_1000_vm_days: Some(1.0), ..BoundaryValues::default() };
+    let fleet = Boundary { scope: "fleet".into(), version: 1, values: Some(values), ..Boundary::default() };
+    bench.boundaries = BoundarySet::new(1, vec![fleet]);
+    let before = bench.run(START, 3600, |_| 2 * GIB);
+    let budget = &before.host.as_ref().unwrap().error_budgets[0];
+    assert_eq!((budget.scope.as_str(), budget.violations), ("fleet", 0));
+    assert!(before.vms[0].harvestable_bytes.unwrap() > GIB && budget.remaining_ratio > 0.99);
+
+    bench.run(START + 3600.0, 60, |_| 7 * GIB);
+    let after = bench.run(START + 3660.0, 5400, |_| 2 * GIB);
+    let budget = &after.host.as_ref().unwrap().error_budgets[0];
+    assert_eq!((budget.violations, budget.remaining_ratio <= 0.0), (1, true), "{budget:?}");
+    assert_eq!((after.vms[0].harvestable_bytes, after.vms[0].reclaimable_bytes), (Some(0), Some(0)));
+    let waterfall = bench.host.explain(A, Signal::Rss).unwrap();
+    let spent = waterfall.terms.iter().find(|term| term.name() == pb::TermName::Budget).unwrap();
+    assert!(spent.bytes > 0 && adds_up(&waterfall), "{waterfall:?}");
+    assert_eq!(
+        spent.detail,
+        "the error budget of 1 promise violations in 1,000 vm-days is spent, set for the fleet"
     );
 }

@@ -116,7 +116,7 @@ fn an_episode_remembers_its_peak_and_what_came_before() {
     assert!((episode.overshoot_ratio() - 0.2).abs() < 1e-12);
     assert_eq!(episode.closed, Some((911.0, Closing::Clean)));
     assert_eq!(episode.revision, 3);
-    assert_eq!(episode.series[0].actual_bytes, 2, "the eight readings before");
+    assert_eq!(episode.series[0].actual_bytes, 4, "the six readings before");
     assert!(episode.series.iter().any(|point| point.actual_bytes == 300), "thinning keeps the peak");
     assert!(episode.series.len() <= SERIES);
 }

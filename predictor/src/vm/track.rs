@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     backoff::{Backoff, Cause},
     boundary::Effective,
@@ -51,7 +53,7 @@ impl Moment<'_> {
 }
 
 /// See the module.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Track<M> {
     signal: Signal,
     model: M,
@@ -229,6 +231,15 @@ impl<M: Model> Track<M> {
             [&mut self.forecast_judge, &mut self.promise_judge, &mut self.upper_judge, &mut self.lower_judge]
         {
             violations.extend(judge.close(at, closing));
+        }
+    }
+
+    /// Lets go of open violations, untold, unless `keep` says so.
+    pub(crate) fn retain_open(&mut self, mut keep: impl FnMut(&mut Episode) -> bool) {
+        for judge in
+            [&mut self.forecast_judge, &mut self.promise_judge, &mut self.upper_judge, &mut self.lower_judge]
+        {
+            judge.retain(&mut keep);
         }
     }
 
