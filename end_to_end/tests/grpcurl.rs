@@ -15,6 +15,9 @@ use prost_types::FileDescriptorSet;
 use serde_json::Value;
 
 const CALLS: &str = include_str!("grpcurl/calls.txt");
+/// What later requests are filled in with, and the field of earlier answers that tells it.
+const TOLD: [(&str, &str); 4] =
+    [("$etag", "etag"), ("$lease", "leaseId"), ("$token", "tokenId"), ("$secret", "secret")];
 const SOON: Duration = Duration::from_secs(30);
 
 /// One RPC of the table.
@@ -110,6 +113,9 @@ async fn known(mesh: &Mesh) -> anyhow::Result<BTreeMap<&'static str, String>> {
         ("$host", text("host")?),
         ("$now", text("read_at")?),
         ("$etag", String::new()),
+        ("$lease", String::new()),
+        ("$token", String::new()),
+        ("$secret", String::new()),
     ]))
 }
 
@@ -145,6 +151,8 @@ async fn call_all(
     mut known: BTreeMap<&'static str, String>,
 ) -> anyhow::Result<Vec<String>> {
     let grpcurl = Grpcurl::new(mesh.address(process)?);
+    // What is made at one process is not what is made at another.
+    known.insert("$process", process.to_owned());
     let methods = methods();
     let mut surprises = Vec::new();
     for row in rows() {
@@ -160,10 +168,9 @@ async fn call_all(
             surprises
                 .push(format!("{} on the {process}: {code}, not {expected}: {}", row.method, answer.text));
         }
-        if let Ok(json) = serde_json::from_str(&answer.text)
-            && let Some(etag) = last_etag(&json)
-        {
-            known.insert("$etag", etag);
+        let json: Value = serde_json::from_str(&answer.text).unwrap_or_default();
+        for (name, field) in TOLD {
+            known.extend(last(&json, field).map(|value| (name, value)));
         }
     }
     Ok(surprises)
@@ -179,13 +186,14 @@ fn filled_in(request: &str, known: &BTreeMap<&'static str, String>) -> anyhow::R
     Ok(request)
 }
 
-fn last_etag(json: &Value) -> Option<String> {
+/// The last value of a field that holds a text, however deep it lies.
+fn last(json: &Value, field: &str) -> Option<String> {
     match json {
         Value::Object(fields) => fields.iter().rev().find_map(|(name, value)| match value {
-            Value::String(etag) if name == "etag" => Some(etag.clone()),
-            value => last_etag(value),
+            Value::String(text) if name == field => Some(text.clone()),
+            value => last(value, field),
         }),
-        Value::Array(items) => items.iter().rev().find_map(last_etag),
+        Value::Array(items) => items.iter().rev().find_map(|item| last(item, field)),
         _ => None,
     }
 }

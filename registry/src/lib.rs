@@ -1,7 +1,7 @@
-//! The registry owns what must last: agents, boundaries, roll-ups, violations and the audit log.
+//! The registry owns what must last: agents, boundaries, roll-ups, violations, leases, model snapshots, tokens and the audit log.
 //!
 //! [`rpc`] checks requests and answers them, [`store`] is the seam to the database and the only place with SQL, [`presence`] knows who is
-//! heard, [`boundary`], [`history`] and [`scope`] are pure.
+//! heard, [`boundary`], [`history`], [`lease`] (but for its keeper), [`scope`] and [`token`] are pure.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -31,22 +31,27 @@ pub mod boundary;
 pub mod check;
 pub mod history;
 pub mod identifier;
+pub mod lease;
 pub mod metrics;
 mod page;
 pub mod presence;
 pub mod rpc;
 pub mod scope;
 pub mod settings;
+pub mod snapshot;
 pub mod store;
 pub mod time;
+pub mod token;
 mod upkeep;
 
+use lease::keeper::LeaseKeeper;
 use metrics::RegistryMetrics;
 use presence::Presence;
 use rpc::agents::AgentRpc;
 use settings::RegistrySettings;
 use store::AgentStore;
 use store::sqlite::SqliteStore;
+use token::LastUse;
 use upkeep::Checkpoints;
 
 /// Who this process is.
@@ -115,7 +120,9 @@ pub async fn start(settings: RegistrySettings, stop: Stop) -> anyhow::Result<Run
     database.ready();
     tracing::info!(grpc = %grpc_address, admin = %admin_address, "serving gRPC on {grpc_address}, metrics on {admin_address}");
 
+    let used = LastUse::default();
     let checkpoints = Checkpoints {
+        used: used.clone(),
         store: Arc::clone(&store),
         presence,
         metrics: registry_metrics.clone(),
@@ -124,16 +131,24 @@ pub async fn start(settings: RegistrySettings, stop: Stop) -> anyhow::Result<Run
     };
     let harvest = rpc::harvest::HarvestRpc::new(Arc::clone(&store), clock, registry_metrics.clone());
     let violations = rpc::violations::ViolationRpc::new(Arc::clone(&store), registry_metrics.clone());
-    let later = rpc::later::Later;
+    let leases = rpc::leases::LeaseRpc::new(Arc::clone(&store), clock);
+    let lease_keeper = LeaseKeeper {
+        store: Arc::clone(&store),
+        clock,
+        notice: settings.revoke_notice,
+        author: settings.agent_id.clone(),
+    };
+    let models = rpc::models::ModelRpc::new(Arc::clone(&store));
+    let tokens = rpc::tokens::TokenRpc::new(Arc::clone(&store), used);
     let rpc_server = RpcServer::new(&metrics, DESCRIPTORS)
         .add_service(AgentServiceServer::new(agents).max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(BoundaryServiceServer::new(rpc::boundaries::BoundaryRpc::new(Arc::clone(&store))))
         .add_service(HarvestServiceServer::new(harvest).max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(ViolationServiceServer::new(violations).max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(AuditServiceServer::new(rpc::audit::AuditRpc::new(Arc::clone(&store))))
-        .add_service(LeaseServiceServer::new(later))
-        .add_service(ModelServiceServer::new(later))
-        .add_service(TokenServiceServer::new(later));
+        .add_service(LeaseServiceServer::new(leases))
+        .add_service(ModelServiceServer::new(models).max_decoding_message_size(MAX_MESSAGE_BYTES))
+        .add_service(TokenServiceServer::new(tokens));
     let serve = async move {
         let drain_deadline = settings.common.drain_deadline;
         let rpc = async {
@@ -141,8 +156,10 @@ pub async fn start(settings: RegistrySettings, stop: Stop) -> anyhow::Result<Run
             stop.request();
             outcome
         };
-        let (outcome, (), ()) = tokio::join!(
+        let (outcome, (), (), (), ()) = tokio::join!(
             rpc,
+            lease_keeper.run(stop.clone()),
+            snapshot::prune(Arc::clone(&store), clock, stop.clone()),
             checkpoints.run(stop.clone(), settings.heartbeat_interval),
             upkeep::prune(Arc::clone(&store), clock, settings.retention, registry_metrics, stop.clone()),
         );

@@ -7,6 +7,7 @@ use memharvest_services::rpc_error::ErrorCode;
 use tokio::sync::watch;
 use tonic::Status;
 
+use crate::lease::Refusal;
 use crate::store::StoreError;
 use crate::time::now_to_ns;
 
@@ -14,7 +15,9 @@ pub mod agents;
 pub mod audit;
 pub mod boundaries;
 pub mod harvest;
-pub mod later;
+pub mod leases;
+pub mod models;
+pub mod tokens;
 pub mod violations;
 
 mod harvest_check;
@@ -43,6 +46,17 @@ impl From<StoreError> for Status {
             StoreError::NotFound(_) => ErrorCode::NotFound,
             StoreError::Stale { .. } => ErrorCode::Aborted,
             StoreError::EtagMissing { .. } | StoreError::Decommissioned(_) => ErrorCode::FailedPrecondition,
+            StoreError::Lease(refusal) => match refusal {
+                Refusal::UnknownHost(_) => ErrorCode::NotFound,
+                Refusal::TooLittle { .. } => ErrorCode::ResourceExhausted,
+                Refusal::OtherRequest { .. } => ErrorCode::AlreadyExists,
+                Refusal::OtherHolder { .. } => ErrorCode::PermissionDenied,
+                Refusal::Away(_)
+                | Refusal::BreakerOpen(_)
+                | Refusal::Decommissioned(_)
+                | Refusal::OtherConsumer { .. }
+                | Refusal::Over { .. } => ErrorCode::FailedPrecondition,
+            },
             StoreError::TooMany(_) => ErrorCode::InvalidArgument,
             StoreError::Unavailable(_) => ErrorCode::Unavailable,
             StoreError::Full => ErrorCode::ResourceExhausted,
@@ -50,7 +64,10 @@ impl From<StoreError> for Status {
         };
         match code {
             ErrorCode::Internal => tracing::error!(%error, "{error}"),
-            ErrorCode::Unavailable | ErrorCode::ResourceExhausted => tracing::warn!(%error, "{error}"),
+            ErrorCode::Unavailable => tracing::warn!(%error, "{error}"),
+            ErrorCode::ResourceExhausted if matches!(error, StoreError::Full) => {
+                tracing::warn!(%error, "{error}");
+            }
             _ => {}
         }
         code.status(error.to_string())

@@ -33,6 +33,10 @@ pub struct RegistrySettings {
     #[arg(long, value_name = "DURATION", env = "MEMHARVEST_LOST_AFTER", default_value = "5m", value_parser = duration)]
     pub lost_after: Duration,
 
+    /// How long the holder of a lease that is revoked has to give the memory back
+    #[arg(long, value_name = "DURATION", env = "MEMHARVEST_REVOKE_NOTICE", default_value = "5m", value_parser = duration)]
+    pub revoke_notice: Duration,
+
     /// Id under which this registry lists itself among the agents
     #[arg(long, value_name = "ID", env = "MEMHARVEST_AGENT_ID", default_value = "registry")]
     pub agent_id: String,
@@ -99,6 +103,9 @@ impl Settings for RegistrySettings {
         if self.lost_after < self.heartbeat_interval * 3 {
             return refuse("--lost-after must be at least three times --heartbeat-interval");
         }
+        if self.revoke_notice > Duration::from_hours(24) {
+            return refuse("--revoke-notice must be at most 24h");
+        }
         if !identifier::is_id(&self.agent_id) {
             return refuse("--agent-id must be 1 to 128 characters of A-Z a-z 0-9 . _ -");
         }
@@ -148,6 +155,7 @@ mod tests {
             ["--retention", "5m"],
             ["--heartbeat-interval", "1ms"],
             ["--lost-after", "1s"],
+            ["--revoke-notice", "25h"],
             ["--agent-id", "a b"],
             ["--listen", "0.0.0.0:7401"],
         ] {

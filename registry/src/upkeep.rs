@@ -11,6 +11,7 @@ use crate::metrics::RegistryMetrics;
 use crate::presence::Presence;
 use crate::store::{Result, Store};
 use crate::time::now_to_ns;
+use crate::token::LastUse;
 
 /// How often old history is looked for.
 const PRUNE_EVERY: Duration = Duration::from_mins(5);
@@ -29,6 +30,8 @@ async fn pause(stop: &Stop, length: Duration) {
 pub(crate) struct Checkpoints<S> {
     pub(crate) store: Arc<S>,
     pub(crate) presence: Arc<Mutex<Presence>>,
+    /// Which tokens were used.
+    pub(crate) used: LastUse,
     pub(crate) metrics: RegistryMetrics,
     /// The registry itself.
     pub(crate) agent_id: String,
@@ -57,6 +60,11 @@ impl<S: Store> Checkpoints<S> {
             presence.take_unwritten()
         };
         self.store.checkpoint_agents(&heard, now).await?;
+        let used = self.used.take();
+        if let Err(error) = self.store.tokens_used(&used).await {
+            self.used.put_back(&used);
+            return Err(error);
+        }
         self.metrics.set_stored(self.store.stored().await?);
         Ok(())
     }

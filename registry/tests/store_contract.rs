@@ -1,8 +1,12 @@
 //! What every store does, whatever database it keeps: one suite, stamped on each.
 #![cfg(test)]
 
+#[path = "store_contract/leases.rs"]
+mod leases;
 #[path = "registry/records.rs"]
 mod records;
+#[path = "store_contract/secrets.rs"]
+mod secrets;
 
 use std::collections::BTreeMap;
 
@@ -12,10 +16,15 @@ use memharvest_proto::registry::v1::{
 };
 use memharvest_registry::scope::Scope;
 use memharvest_registry::store::sqlite::SqliteStore;
-use memharvest_registry::store::{BoundaryStore, Change, Range, Store, StoreError, ViolationFilter};
+use memharvest_registry::store::{
+    AuditFilter, BoundaryStore, Change, Range, Store, StoreError, ViolationFilter,
+};
 use proptest::prelude::*;
 use records::{T0, at, batch_of, closed, coverage, harvest, host_window, registration, violation, vm_window};
 use uuid::Uuid;
+
+use leases::*;
+use secrets::*;
 
 const NS: i64 = 1_000_000_000;
 
@@ -32,7 +41,7 @@ fn over(from_s: i64, to_s: i64) -> Range {
 }
 
 async fn audited(store: &impl Store) -> Vec<(String, String)> {
-    let events = store.audit_events("", None, u64::MAX, 1000).await.unwrap();
+    let events = store.audit_events(&AuditFilter::default(), 1000).await.unwrap();
     events.into_iter().map(|event| (event.action, event.subject)).collect()
 }
 
@@ -132,7 +141,8 @@ async fn a_boundary_is_versioned_and_guarded_by_its_etag(store: impl Store) {
     assert_eq!(store.boundary_versions(&fleet, 3, 1).await.unwrap()[0].version, 2);
     let actions: Vec<String> = audited(&store).await.into_iter().map(|(action, _)| action).collect();
     assert_eq!(actions, ["boundary.set", "boundary.delete", "boundary.set", "boundary.set"]);
-    let newest = store.audit_events("fleet", None, u64::MAX, 3).await.unwrap();
+    let of_fleet = AuditFilter { subject: "fleet".to_owned(), ..AuditFilter::default() };
+    let newest = store.audit_events(&of_fleet, 3).await.unwrap();
     assert_eq!(
         (newest[2].before_json.as_str(), newest[2].after_json.as_str()),
         ("{\"floor_bytes\":1}", "{\"floor_bytes\":2}")
@@ -492,6 +502,16 @@ store_contract!(
     violations_are_listed_newest_first_by_any_filter,
     changes_of_violations_can_be_followed,
     a_batch_that_fails_leaves_nothing,
+    leases_come_out_of_the_harvest_and_no_further,
+    hundreds_of_reservations_at_once_never_spend_a_byte_twice,
+    one_key_is_one_lease,
+    what_a_consumer_takes_is_not_held_back_any_more,
+    no_data_means_no_new_lease_and_no_change_of_old_ones,
+    leases_end_by_the_stores_clock,
+    changes_of_leases_can_be_followed,
+    the_newest_snapshot_of_a_machine_stays,
+    a_token_is_found_by_the_hash_of_its_secret,
+    the_audit_log_is_searched_by_any_filter,
 );
 
 #[tokio::test]

@@ -57,6 +57,7 @@ const ROUTES: &[(&str, Route)] = &[
     ("/memharvest.registry.v1.TokenService/CreateToken", Route::Registry),
     ("/memharvest.registry.v1.TokenService/ListTokens", Route::Registry),
     ("/memharvest.registry.v1.TokenService/RevokeToken", Route::Registry),
+    ("/memharvest.registry.v1.TokenService/VerifyToken", Route::Refused(AGENTS_ONLY)),
     ("/memharvest.registry.v1.ViolationService/ListViolations", Route::Registry),
     ("/memharvest.registry.v1.ViolationService/GetViolation", Route::Registry),
     ("/memharvest.registry.v1.ViolationService/AcknowledgeViolation", Route::Registry),

@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 
 use crate::check::{Check, MAX_TEXT};
 use crate::page::Page;
-use crate::store::Store;
+use crate::store::{AuditFilter, Store};
 
 /// Serves the audit log from a store.
 #[derive(Debug)]
@@ -32,12 +32,22 @@ impl<S: Store> AuditService for AuditRpc<S> {
         let request = request.into_inner();
         let mut check = Check::default();
         check.text("subject", &request.subject, MAX_TEXT);
-        let since = check.instant_or_none("since", request.since.as_ref());
+        check.text("author", &request.author, MAX_TEXT);
+        check.text("action", &request.action, MAX_TEXT);
+        let since_ns = check.instant_or_none("since", request.since.as_ref());
+        let until_ns = check.instant_or_none("until", request.until.as_ref());
         check.done()?;
-        let page =
-            Page::of(format!("audit {since:?} {}", request.subject), request.page_size, &request.page_token)?;
-        let before = page.cursor_as()?.unwrap_or(u64::MAX);
-        let mut events = self.store.audit_events(&request.subject, since, before, page.limit()).await?;
+        let mut filter = AuditFilter {
+            subject: request.subject,
+            author: request.author,
+            action: request.action,
+            since_ns,
+            until_ns,
+            before: None,
+        };
+        let page = Page::of(format!("audit {filter:?}"), request.page_size, &request.page_token)?;
+        filter.before = page.cursor_as()?;
+        let mut events = self.store.audit_events(&filter, page.limit()).await?;
         let next_page_token = page.cut(&mut events, |event| event.event_id.to_string());
         Ok(Response::new(ListAuditEventsResponse { events, next_page_token }))
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::stream::{self, BoxStream, StreamExt};
 use memharvest_proto::registry::v1::boundary_service_server::BoundaryService;
 use memharvest_proto::registry::v1::{
-    DeleteBoundaryRequest, DeleteBoundaryResponse, GetBoundaryRequest, GetBoundaryResponse,
+    BoundaryValues, DeleteBoundaryRequest, DeleteBoundaryResponse, GetBoundaryRequest, GetBoundaryResponse,
     GetEffectiveBoundaryRequest, GetEffectiveBoundaryResponse, ListBoundariesRequest, ListBoundariesResponse,
     ListBoundaryVersionsRequest, ListBoundaryVersionsResponse, SetBoundaryRequest, SetBoundaryResponse,
     WatchBoundariesRequest, WatchBoundariesResponse,
@@ -148,6 +148,9 @@ impl<S: Store> BoundaryService for BoundaryRpc<S> {
         check.text("etag", &request.etag, MAX_TEXT);
         let values = request.values.unwrap_or_default();
         boundary::check(&values, &mut check.wrong);
+        if let Some(scope) = &scope {
+            boundary::check_at(scope, &values, &mut check.wrong);
+        }
         let change = check.change(&request.author, &request.reason, now_ns());
         check.done()?;
         let scope = scope.map_or_else(|| parse(&request.scope), Ok)?;
@@ -195,6 +198,13 @@ impl<S: Store> BoundaryService for BoundaryRpc<S> {
         let page = Page::of(format!("versions {scope}"), request.page_size, &request.page_token)?;
         let before = page.cursor_as()?.unwrap_or(u64::MAX);
         let mut boundaries = self.store.boundary_versions(&scope, before, page.limit()).await?;
+        // The record beyond the page is the version before its last one.
+        let before: Vec<Option<BoundaryValues>> =
+            boundaries.iter().skip(1).map(|boundary| boundary.values).chain([None]).collect();
+        for (boundary, before) in boundaries.iter_mut().zip(&before) {
+            let diff = boundary::diff(before.as_ref(), &boundary.values.unwrap_or_default());
+            boundary.diff = diff.map_err(|error| StoreError::Failed(Box::new(error)))?;
+        }
         let next_page_token = page.cut(&mut boundaries, |boundary| boundary.version.to_string());
         Ok(Response::new(ListBoundaryVersionsResponse { boundaries, next_page_token }))
     }

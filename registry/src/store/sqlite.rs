@@ -14,9 +14,16 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{Sqlite, SqliteConnection, Transaction};
-use tokio::sync::watch;
 
+use crate::store::hints::{FOLLOWED, Hints};
 use crate::store::{Result, StoreError};
+use crate::time::now_to_ns;
+
+// What both databases understand alike is one text, compiled for each; it knows its database by these names.
+type SqlStore = SqliteStore;
+type Database = Sqlite;
+type Connection = SqliteConnection;
+type Row = sqlx::sqlite::SqliteRow;
 
 mod agents;
 mod audit;
@@ -24,6 +31,12 @@ mod boundaries;
 mod fields;
 mod harvest;
 mod history;
+#[path = "sql/leases.rs"]
+mod leases;
+#[path = "sql/models.rs"]
+mod models;
+#[path = "sql/tokens.rs"]
+mod tokens;
 mod violations;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -90,8 +103,7 @@ pub struct SqliteStore {
     path: PathBuf,
     writer: SqlitePool,
     reader: SqlitePool,
-    boundary_revision: watch::Sender<u64>,
-    violation_sequence: watch::Sender<u64>,
+    hints: Hints,
     /// Held as long as the store is open; the system lets go of it when the process ends, however it ends.
     _lock: File,
 }
@@ -133,20 +145,11 @@ impl SqliteStore {
             .connect_with(options.read_only(true).create_if_missing(false))
             .await
             .map_err(|error| open_error(path, &error))?;
-        let counter = |name| {
-            let reader = &reader;
-            async move { counter(reader, name).await.map_err(|error| open_error(path, &error)) }
-        };
-        let (boundary_revision, violation_sequence) =
-            (counter("boundary_revision").await?, counter("violation_sequence").await?);
-        Ok(Self {
-            path: path.to_owned(),
-            writer,
-            reader,
-            boundary_revision: watch::Sender::new(boundary_revision),
-            violation_sequence: watch::Sender::new(violation_sequence),
-            _lock: lock,
-        })
+        let hints = Hints::default();
+        for name in FOLLOWED {
+            hints.tell(name, counter(&reader, name).await.map_err(|error| open_error(path, &error))?);
+        }
+        Ok(Self { path: path.to_owned(), writer, reader, hints, _lock: lock })
     }
 
     /// Finishes what is running, folds the log into the database and closes the file.
@@ -158,6 +161,22 @@ impl SqliteStore {
     /// A transaction that may write, from its first statement on.
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>> {
         Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    }
+
+    /// A transaction of which no other with the same `subject` runs at the same time: here no other at all.
+    async fn begin_alone(&self, _subject: &str) -> Result<Transaction<'static, Sqlite>> {
+        self.begin().await
+    }
+
+    /// A transaction that reads one consistent view.
+    async fn begin_view(&self) -> Result<Transaction<'static, Sqlite>> {
+        Ok(self.reader.begin().await?)
+    }
+
+    /// The clock that leases run on: one process works on the file, and its clock is the store's.
+    #[expect(clippy::unused_async, reason = "another database has to be asked")]
+    async fn database_clock_ns(&self) -> Result<i64> {
+        Ok(now_to_ns(jiff::Timestamp::now()))
     }
 }
 

@@ -1,35 +1,11 @@
-//! The process itself: its metrics, its ports, and what it does not do yet.
+//! The process itself: its metrics, and its ports.
 
-use memharvest_proto::registry::v1::lease_service_client::LeaseServiceClient;
-use memharvest_proto::registry::v1::model_service_client::ModelServiceClient;
-use memharvest_proto::registry::v1::token_service_client::TokenServiceClient;
-use memharvest_proto::registry::v1::{GetSnapshotsRequest, ListTokensRequest, ReserveMemoryRequest};
 use memharvest_registry::settings::RegistrySettings;
 use memharvest_services::shutdown::Stop;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tonic::Code;
 
 use crate::records::{T0, batch_of, vm_window};
 use crate::server::{TestRegistry, database, eventually, settings};
-
-#[tokio::test]
-async fn what_is_missing_says_so() {
-    let (_folder, path) = database();
-    let registry = TestRegistry::start(&path, &[]).await;
-    let mut leases = LeaseServiceClient::new(registry.channel.clone());
-    let mut models = ModelServiceClient::new(registry.channel.clone());
-    let mut tokens = TokenServiceClient::new(registry.channel.clone());
-    for (status, word) in [
-        (leases.reserve_memory(ReserveMemoryRequest::default()).await.unwrap_err(), "leases"),
-        (models.get_snapshots(GetSnapshotsRequest::default()).await.unwrap_err(), "snapshots"),
-        (tokens.list_tokens(ListTokensRequest::default()).await.unwrap_err(), "tokens"),
-    ] {
-        assert_eq!(status.code(), Code::Unimplemented);
-        assert!(status.message().contains(word), "{}", status.message());
-    }
-    drop((leases, models, tokens));
-    registry.stop().await;
-}
 
 async fn http_get(address: &str, path: &str) -> String {
     let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();

@@ -8,6 +8,9 @@ use memharvest_proto::registry::v1::agent_service_client::AgentServiceClient;
 use memharvest_proto::registry::v1::audit_service_client::AuditServiceClient;
 use memharvest_proto::registry::v1::boundary_service_client::BoundaryServiceClient;
 use memharvest_proto::registry::v1::harvest_service_client::HarvestServiceClient;
+use memharvest_proto::registry::v1::lease_service_client::LeaseServiceClient;
+use memharvest_proto::registry::v1::model_service_client::ModelServiceClient;
+use memharvest_proto::registry::v1::token_service_client::TokenServiceClient;
 use memharvest_proto::registry::v1::violation_service_client::ViolationServiceClient;
 use memharvest_registry::settings::RegistrySettings;
 use memharvest_services::shutdown::Stop;
@@ -71,6 +74,18 @@ impl TestRegistry {
 
     pub(crate) fn violations(&self) -> ViolationServiceClient<Channel> {
         ViolationServiceClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn leases(&self) -> LeaseServiceClient<Channel> {
+        LeaseServiceClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn models(&self) -> ModelServiceClient<Channel> {
+        ModelServiceClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn tokens(&self) -> TokenServiceClient<Channel> {
+        TokenServiceClient::new(self.channel.clone())
     }
 
     pub(crate) fn audit(&self) -> AuditServiceClient<Channel> {

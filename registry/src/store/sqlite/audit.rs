@@ -4,23 +4,29 @@ use memharvest_proto::registry::v1::AuditEvent;
 use sqlx::QueryBuilder;
 
 use super::{SqliteStore, fields};
-use crate::store::{AuditStore, Result};
+use crate::store::{AuditFilter, AuditStore, Result};
 
 impl AuditStore for SqliteStore {
-    async fn audit_events(
-        &self,
-        subject: &str,
-        since_ns: Option<i64>,
-        before: u64,
-        limit: u32,
-    ) -> Result<Vec<AuditEvent>> {
+    async fn audit_events(&self, filter: &AuditFilter, limit: u32) -> Result<Vec<AuditEvent>> {
         let mut query = QueryBuilder::new("SELECT * FROM audit_events WHERE event_id < ");
-        query.push_bind(fields::figure(before));
-        if !subject.is_empty() {
-            query.push(" AND subject = ").push_bind(subject);
+        query.push_bind(filter.before.map_or(i64::MAX, fields::figure));
+        if !filter.subject.is_empty() {
+            query.push(" AND subject = ").push_bind(&filter.subject);
         }
-        if let Some(since) = since_ns {
+        if !filter.author.is_empty() {
+            query.push(" AND author = ").push_bind(&filter.author);
+        }
+        if !filter.action.is_empty() {
+            // What begins with the word and a dot lies between `word.` and `word/`, the next character.
+            query.push(" AND (action = ").push_bind(&filter.action);
+            query.push(" OR (action > ").push_bind(format!("{}.", filter.action));
+            query.push(" AND action < ").push_bind(format!("{}/", filter.action)).push("))");
+        }
+        if let Some(since) = filter.since_ns {
             query.push(" AND at >= ").push_bind(since);
+        }
+        if let Some(until) = filter.until_ns {
+            query.push(" AND at < ").push_bind(until);
         }
         query.push(" ORDER BY event_id DESC LIMIT ").push_bind(limit);
         let rows = query.build().fetch_all(&self.reader).await?;

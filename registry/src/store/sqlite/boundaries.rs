@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::{SqliteStore, counter, fields, raise_counter};
 use crate::boundary;
 use crate::scope::Scope;
+use crate::store::hints::BOUNDARY_REVISION;
 use crate::store::{BoundaryStore, Change, Result, StoreError, check_etag, etag};
 use crate::time::instant_from_ns;
 
@@ -27,6 +28,7 @@ fn get_boundary(row: &SqliteRow) -> sqlx::Result<Boundary> {
         reason: row.try_get("reason")?,
         updated_at: fields::get_instant(row, "updated_at")?,
         deleted: row.try_get("deleted")?,
+        diff: Vec::new(),
     })
 }
 
@@ -58,7 +60,7 @@ async fn append(
         standing.map(boundary::to_json).transpose().map_err(|error| StoreError::Failed(Box::new(error)))?;
     let version = before.map_or(0, |before| before.version) + 1;
     let deleted = values.is_none();
-    let revision = raise_counter(connection, "boundary_revision", 1).await?;
+    let revision = raise_counter(connection, BOUNDARY_REVISION, 1).await?;
     sqlx::query(
         "INSERT INTO boundary_versions (revision, scope, version, fields, author, reason, updated_at, deleted)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
@@ -92,14 +94,9 @@ async fn append(
         reason: change.reason.clone(),
         updated_at: Some(instant_from_ns(change.at_ns)),
         deleted,
+        diff: Vec::new(),
     };
     Ok((fields::count(revision), boundary))
-}
-
-impl SqliteStore {
-    fn tell_boundary_revision(&self, revision: u64) {
-        self.boundary_revision.send_modify(|known| *known = revision.max(*known));
-    }
 }
 
 impl BoundaryStore for SqliteStore {
@@ -127,7 +124,7 @@ impl BoundaryStore for SqliteStore {
         let (revision, boundary) =
             append(&mut transaction, &scope, before.as_ref(), Some(values), change).await?;
         transaction.commit().await?;
-        self.tell_boundary_revision(revision);
+        self.hints.tell(BOUNDARY_REVISION, revision);
         Ok(boundary)
     }
 
@@ -141,7 +138,7 @@ impl BoundaryStore for SqliteStore {
         check_etag(&scope, &standing.etag, given)?;
         let (revision, boundary) = append(&mut transaction, &scope, before.as_ref(), None, change).await?;
         transaction.commit().await?;
-        self.tell_boundary_revision(revision);
+        self.hints.tell(BOUNDARY_REVISION, revision);
         Ok(boundary)
     }
 
@@ -190,7 +187,7 @@ impl BoundaryStore for SqliteStore {
     async fn boundary_snapshot(&self) -> Result<(u64, Vec<Boundary>)> {
         // One read transaction, so that the revision is that of these boundaries.
         let mut transaction = self.reader.begin().await?;
-        let revision = counter(&mut *transaction, "boundary_revision").await?;
+        let revision = counter(&mut *transaction, BOUNDARY_REVISION).await?;
         let mut query = sqlx::QueryBuilder::new(COLUMNS_OF_CURRENT);
         query.push(" ORDER BY b.scope");
         let rows = query.build().fetch_all(&mut *transaction).await?;
@@ -209,6 +206,6 @@ impl BoundaryStore for SqliteStore {
     }
 
     fn boundary_revision(&self) -> watch::Receiver<u64> {
-        self.boundary_revision.subscribe()
+        self.hints.follow(BOUNDARY_REVISION)
     }
 }

@@ -7,9 +7,8 @@ use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 use tokio::sync::watch;
 
 use super::{SqliteStore, counter, fields, raise_counter};
+use crate::store::hints::VIOLATION_SEQUENCE;
 use crate::store::{Change, Result, StoreError, ViolationFilter, ViolationStore};
-
-const SEQUENCE: &str = "violation_sequence";
 
 /// A report replaces a stored one where it is newer and does not go back from closed to open. What names the episode stays.
 const UPSERT: &str = "INSERT INTO violations (violation_id, sequence, revision, predictor_id, vm_id, vm_name, host_id, kind, signal,
@@ -150,11 +149,6 @@ fn note_json(author: &str, text: &str) -> String {
 }
 
 impl SqliteStore {
-    fn tell_violation_sequence(&self, sequence: i64) {
-        let sequence = fields::count(sequence);
-        self.violation_sequence.send_modify(|known| *known = sequence.max(*known));
-    }
-
     /// Writes a person's word on a violation by `update` ($1 its id, $2 who, $3 when, $4 the text, $5 the sequence).
     async fn annotate(
         &self,
@@ -169,7 +163,7 @@ impl SqliteStore {
         let stored = find(&mut transaction, violation_id).await?;
         let (old_author, old_text) = before(&stored);
         let old = note_json(old_author, old_text);
-        let sequence = raise_counter(&mut transaction, SEQUENCE, 1).await?;
+        let sequence = raise_counter(&mut transaction, VIOLATION_SEQUENCE, 1).await?;
         sqlx::query(update)
             .bind(violation_id)
             .bind(&change.author)
@@ -182,7 +176,7 @@ impl SqliteStore {
         fields::audit(&mut transaction, change, action, violation_id, &old, &new).await?;
         let violation = find(&mut transaction, violation_id).await?;
         transaction.commit().await?;
-        self.tell_violation_sequence(sequence);
+        self.hints.tell(VIOLATION_SEQUENCE, fields::count(sequence));
         Ok(violation)
     }
 }
@@ -190,7 +184,7 @@ impl SqliteStore {
 impl ViolationStore for SqliteStore {
     async fn record_violations(&self, predictor_id: &str, violations: &[Violation]) -> Result<u64> {
         let mut transaction = self.begin().await?;
-        let before = fields::figure(counter(&mut *transaction, SEQUENCE).await?);
+        let before = fields::figure(counter(&mut *transaction, VIOLATION_SEQUENCE).await?);
         let mut sequence = before;
         for violation in violations {
             if record(&mut transaction, predictor_id, violation, sequence + 1).await? {
@@ -200,9 +194,9 @@ impl ViolationStore for SqliteStore {
         if sequence == before {
             return Ok(0);
         }
-        raise_counter(&mut transaction, SEQUENCE, sequence - before).await?;
+        raise_counter(&mut transaction, VIOLATION_SEQUENCE, sequence - before).await?;
         transaction.commit().await?;
-        self.tell_violation_sequence(sequence);
+        self.hints.tell(VIOLATION_SEQUENCE, fields::count(sequence));
         Ok(fields::count(sequence - before))
     }
 
@@ -285,7 +279,7 @@ impl ViolationStore for SqliteStore {
     async fn open_violations(&self) -> Result<(u64, Vec<Violation>)> {
         // One read transaction, so that the sequence is that of these violations.
         let mut transaction = self.reader.begin().await?;
-        let sequence = counter(&mut *transaction, SEQUENCE).await?;
+        let sequence = counter(&mut *transaction, VIOLATION_SEQUENCE).await?;
         let rows = sqlx::query("SELECT * FROM violations WHERE state = 1 ORDER BY opened_at, violation_id")
             .fetch_all(&mut *transaction)
             .await?;
@@ -303,6 +297,6 @@ impl ViolationStore for SqliteStore {
     }
 
     fn violation_sequence(&self) -> watch::Receiver<u64> {
-        self.violation_sequence.subscribe()
+        self.hints.follow(VIOLATION_SEQUENCE)
     }
 }
