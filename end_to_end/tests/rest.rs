@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use http::{Method, StatusCode};
+use memharvest_end_to_end::grpcurl::Grpcurl;
 use memharvest_end_to_end::mesh::Mesh;
 use memharvest_end_to_end::shape::faults;
 use memharvest_end_to_end::tools;
@@ -29,6 +30,7 @@ const VIOLATION: &str = "id vm host kind signal state opened_at closed_at predic
 const BOUNDARY: &str = "scope etag version headroom_ratio headroom_bytes floor_bytes max_harvest_ratio upper_usage_bytes \
      lower_usage_bytes target_violation_rate fairness horizon signal excluded host_basis error_budget_per_1000_vm_days \
      author reason updated_at";
+const LEASE: &str = "id host consumer_vm bytes state holder expires_at idempotency_key held_back_bytes";
 
 /// Every GET of the contract: its path, the field that holds its items where it is a list, and the fields that each item, or
 /// the answer itself, must have.
@@ -54,10 +56,11 @@ const GETS: &[(&str, &str, &str)] = &[
     ("/violations/$violation", "", VIOLATION),
     ("/agents", "agents", "id kind state"),
     ("/audit", "events", "at author action subject"),
+    ("/audit?action=lease&author=ann&until=2199-01-01T00:00:00Z", "events", "at author action subject"),
+    ("/leases", "leases", LEASE),
+    ("/leases?host=elsewhere&state=live", "leases", LEASE),
+    ("/tokens", "tokens", "id name role created_at expires_at last_used_at revoked_at"),
 ];
-
-/// Lists of what the registry does not keep yet.
-const NOT_YET: [&str; 2] = ["/leases", "/tokens"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_script_finds_what_the_contract_names() {
@@ -71,6 +74,8 @@ async fn a_script_finds_what_the_contract_names() {
     .unwrap();
     boundaries_have_versions_and_preconditions(&mesh).await;
     let violation = a_violation_is_seen_and_explained(&mesh).await;
+    memory_is_leased_once(&mesh).await;
+    tokens_are_shown_once(&mesh).await;
     let vm = mesh.get("/vms?page_size=1").await.unwrap()["vms"][0].clone();
     for (path, list, fields) in GETS {
         let path = path
@@ -91,10 +96,6 @@ async fn a_script_finds_what_the_contract_names() {
         {
             assert!(item.get(field).is_some(), "{path} has no {field}: {item}");
         }
-    }
-    for path in NOT_YET {
-        let answer = mesh.send(Method::GET, path, &[], "").await.unwrap();
-        assert_problem(&answer, StatusCode::NOT_IMPLEMENTED);
     }
     every_harvest_adds_up(&mesh).await;
     pages_are_walked_without_repeats(&mesh).await;
@@ -151,6 +152,10 @@ async fn boundaries_have_versions_and_preconditions(mesh: &Mesh) {
     let versions: Vec<_> =
         versions["versions"].as_array().unwrap().iter().map(|one| one["version"].clone()).collect();
     assert_eq!(versions, [4, 3, 2, 1].map(Value::from), "nothing is forgotten, newest first");
+    let first = mesh.get("/boundaries/fleet/versions").await.unwrap()["versions"][3]["diff"].clone();
+    let diff = json!([{"field": "horizon", "before": null, "after": "15m"},
+        {"field": "upper_usage_bytes", "before": null, "after": 1}]);
+    assert_eq!(first, diff);
 }
 
 /// Hands out the violation's identity.
@@ -172,6 +177,72 @@ async fn a_violation_is_seen_and_explained(mesh: &Mesh) -> String {
     assert_eq!((&explained["explained_by"], &explained["acknowledged_by"]), (&json!("bob"), &json!("ann")));
     assert_problem(&tell("none", "acknowledge", json!({"note": "?"})).await, StatusCode::NOT_FOUND);
     violation
+}
+
+/// On a host that a predictor elsewhere has told of. Leaves behind one live lease.
+async fn memory_is_leased_once(mesh: &Mesh) {
+    let told = json!({"predictor_id": "elsewhere", "harvests": [{"host_id": "elsewhere", "harvestable_bytes": 1 << 30,
+        "read_at": "2020-01-01T00:00:00Z", "valid_until": "2199-01-01T00:00:00Z"}]});
+    let registry = Grpcurl::new(mesh.address("registry").unwrap());
+    let recorded = registry
+        .call("memharvest.registry.v1.HarvestService/RecordHarvest", &told.to_string())
+        .await
+        .unwrap();
+    assert!(recorded.text.contains("stored"), "{recorded:?}");
+    let send = async |method: Method, path: &str, body: Value| {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        mesh.send(method, path, &[("x-memharvest-author", "ann")], &body).await.unwrap()
+    };
+    let reserve = async |bytes: u64, key: &str| {
+        let body = json!({"host": "elsewhere", "bytes": bytes, "ttl": "10m", "holder": "ann", "idempotency_key": key});
+        send(Method::POST, "/leases", body).await
+    };
+    let made = reserve(600 << 20, "one").await;
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.text);
+    let lease = made.json().unwrap();
+    assert_eq!((&lease["state"], &lease["held_back_bytes"]), (&json!("live"), &json!(600 << 20)), "{lease}");
+    assert_eq!(
+        reserve(600 << 20, "one").await.json().unwrap()["id"],
+        lease["id"],
+        "the same key, the same lease"
+    );
+    assert_problem(&reserve(1, "one").await, StatusCode::CONFLICT);
+    assert_problem(&reserve(600 << 20, "two").await, StatusCode::CONFLICT);
+    assert_problem(&reserve(0, "two").await, StatusCode::BAD_REQUEST);
+    let misspelt = send(Method::POST, "/leases", json!({"host": "elsewhere", "byte": 1})).await;
+    assert_eq!(misspelt.json().unwrap()["errors"][0]["field"], "byte", "{}", misspelt.text);
+    let nowhere = json!({"host": "nowhere", "bytes": 1, "holder": "ann"});
+    assert_problem(&send(Method::POST, "/leases", nowhere).await, StatusCode::NOT_FOUND);
+
+    let path = format!("/leases/{}", lease["id"].as_str().unwrap());
+    let longer = send(Method::PATCH, &path, json!({"ttl": "1h", "holder": "ann"})).await;
+    assert_eq!(longer.status, StatusCode::OK, "{}", longer.text);
+    assert!(longer.json().unwrap()["expires_at"].as_str() > lease["expires_at"].as_str(), "{}", longer.text);
+    let foreign = send(Method::PATCH, &path, json!({"holder": "eve"})).await;
+    assert_problem(&foreign, StatusCode::FORBIDDEN);
+    let released = send(Method::DELETE, &format!("{path}?reason=done"), Value::Null).await;
+    assert_eq!(released.status, StatusCode::NO_CONTENT, "{}", released.text);
+    assert_problem(&send(Method::PATCH, &path, json!({"ttl": "1h"})).await, StatusCode::CONFLICT);
+    assert_problem(&send(Method::DELETE, "/leases/none", Value::Null).await, StatusCode::NOT_FOUND);
+    assert_eq!(reserve(1 << 30, "three").await.status, StatusCode::CREATED);
+}
+
+async fn tokens_are_shown_once(mesh: &Mesh) {
+    let body = json!({"name": "ci", "role": "viewer", "ttl": "1h", "author": "ann", "reason": "a trial"});
+    let made = mesh.send(Method::POST, "/tokens", &[], &body.to_string()).await.unwrap();
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.text);
+    let token = made.json().unwrap();
+    let secret = token["secret"].as_str().unwrap();
+    assert!(secret.starts_with("mh_"), "{secret}");
+    let listed = mesh.send(Method::GET, "/tokens", &[], "").await.unwrap();
+    assert!(listed.text.contains("\"ci\"") && !listed.text.contains(secret), "{}", listed.text);
+    let path = format!("/tokens/{}", token["id"].as_str().unwrap());
+    let revoked = mesh.send(Method::DELETE, &path, &[], "").await.unwrap();
+    assert_eq!(revoked.status, StatusCode::NO_CONTENT, "{}", revoked.text);
+    let known = mesh.get("/tokens").await.unwrap();
+    assert!(known["tokens"][0]["revoked_at"].is_string(), "{known}");
+    let none = mesh.send(Method::DELETE, "/tokens/none", &[], "").await.unwrap();
+    assert_problem(&none, StatusCode::NOT_FOUND);
 }
 
 async fn every_harvest_adds_up(mesh: &Mesh) {

@@ -164,7 +164,10 @@ async fn list_agents(State(app): State<App>, mut query: Query) -> Result<Json<Ag
     params(
         Page,
         ("subject" = Option<String>, Query, description = "Only changes of this subject, such as a scope"),
+        ("author" = Option<String>, Query, description = "Only changes by this author"),
+        ("action" = Option<String>, Query, description = "Only this action, such as `boundary.set`, or all of a family, such as `boundary`"),
         ("since" = Option<Timestamp>, Query, description = "Only at or after this time"),
+        ("until" = Option<Timestamp>, Query, description = "Only before this time"),
     ),
     responses((status = 200, description = "As asked", body = AuditEventList), Problems))]
 async fn list_audit_events(
@@ -177,6 +180,9 @@ async fn list_audit_events(
         page_token: page.token,
         subject: query.one("subject").unwrap_or_default(),
         since: query.time("since").map(to_proto),
+        author: query.one("author").unwrap_or_default(),
+        action: query.one("action").unwrap_or_default(),
+        until: query.time("until").map(to_proto),
     };
     query.finish()?;
     let found = app.upstream.audit().list_audit_events(request).await?.into_inner();

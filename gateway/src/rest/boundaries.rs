@@ -11,7 +11,9 @@ use jiff::Timestamp;
 use memharvest_proto::predictor::v1 as predictor;
 use memharvest_proto::registry::v1 as wire;
 use memharvest_services::proto_time::duration_to_proto;
+use memharvest_services::settings::duration;
 use serde::Serialize;
+use serde_json::Value;
 use tonic::{Code, Status};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -58,6 +60,36 @@ pub(crate) struct Boundary {
     updated_at: Option<Timestamp>,
     /// True for a version that removed the boundary.
     deleted: bool,
+    /// What this version changed; in lists of versions only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    diff: Option<Vec<BoundaryDiff>>,
+}
+
+/// One value that a version changed.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BoundaryDiff {
+    /// Name of the value.
+    field: String,
+    /// What it was; null: nothing was said.
+    #[schema(value_type = Option<Object>)]
+    before: Option<Value>,
+    /// What it became; null: nothing is said any more.
+    #[schema(value_type = Option<Object>)]
+    after: Option<Value>,
+}
+
+impl From<wire::BoundaryDiff> for BoundaryDiff {
+    fn from(diff: wire::BoundaryDiff) -> Self {
+        let value = |json: &str| match serde_json::from_str(&text(json)?).ok()? {
+            // Lengths of time come as messages have them, such as 900s.
+            Value::String(length) if diff.field == "horizon" => {
+                let length = duration(&length).map_or(length, |length| Span(length).to_string());
+                Some(Value::String(length))
+            }
+            value => Some(value),
+        };
+        Self { before: value(&diff.before_json), after: value(&diff.after_json), field: diff.field }
+    }
 }
 
 impl From<wire::Boundary> for Boundary {
@@ -71,6 +103,7 @@ impl From<wire::Boundary> for Boundary {
             reason: text(&boundary.reason),
             updated_at: time(boundary.updated_at.as_ref()),
             deleted: boundary.deleted,
+            diff: None,
         }
     }
 }
@@ -255,7 +288,11 @@ async fn list_versions(
     let request =
         wire::ListBoundaryVersionsRequest { scope, page_size: page.wire_size(), page_token: page.token };
     let found = app.upstream.boundaries().list_boundary_versions(request).await?.into_inner();
-    let versions = found.boundaries.into_iter().map(Boundary::from).collect();
+    let version = |mut boundary: wire::Boundary| {
+        let diff = std::mem::take(&mut boundary.diff).into_iter().map(BoundaryDiff::from).collect();
+        Boundary { diff: Some(diff), ..Boundary::from(boundary) }
+    };
+    let versions = found.boundaries.into_iter().map(version).collect();
     Ok(Json(BoundaryVersionList { versions, next_page_token: found.next_page_token }))
 }
 

@@ -2,15 +2,17 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use memharvest_proto::registry::v1 as wire;
 use memharvest_services::proto_time::duration_to_proto;
 use serde::{Deserialize, Serialize};
+use tonic::{Code, Status};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::author::{AUTHOR_HEADER, author_of};
 use super::body::JsonBody;
 use super::problem::Problem;
 use super::query::{Page, Query};
@@ -50,6 +52,8 @@ pub(crate) struct Lease {
     revoke_reason: Option<String>,
     /// When the notice ends.
     revoke_at: Option<Timestamp>,
+    /// When it ended; null: it holds.
+    ended_at: Option<Timestamp>,
 }
 
 impl From<wire::Lease> for Lease {
@@ -67,6 +71,7 @@ impl From<wire::Lease> for Lease {
             held_back_bytes: lease.held_back_bytes,
             revoke_reason: text(&lease.revoke_reason),
             revoke_at: time(lease.revoke_at.as_ref()),
+            ended_at: time(lease.ended_at.as_ref()),
         }
     }
 }
@@ -87,13 +92,14 @@ pub(crate) struct Reservation {
     /// The host.
     host: String,
     /// How much.
+    #[schema(minimum = 1)]
     bytes: u64,
-    /// For how long.
+    /// For how long, from 1s to 30 days; null: 15m.
     ttl: Option<Span>,
     /// Who holds it.
     holder: String,
-    /// The same key is the same lease.
-    idempotency_key: String,
+    /// The same key is the same lease; null: a retry is another lease.
+    idempotency_key: Option<String>,
     /// The machine that will use it.
     consumer_vm: Option<String>,
 }
@@ -102,10 +108,10 @@ pub(crate) struct Reservation {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Renewal {
-    /// From now for this long.
+    /// From now for this long, from 1s to 30 days; null: 15m.
     ttl: Option<Span>,
-    /// Who holds it.
-    holder: String,
+    /// Who holds it; null: not compared.
+    holder: Option<String>,
     /// Names the consumer where it was not known before.
     consumer_vm: Option<String>,
 }
@@ -134,6 +140,8 @@ async fn list_leases(State(app): State<App>, mut query: Query) -> Result<Json<Le
 }
 
 /// Reserves memory on a host
+///
+/// 409 where its harvest does not suffice or it takes no lease now, and where the key was used for another request.
 #[utoipa::path(post, path = "/leases", tag = "leases", request_body = Reservation,
     responses((status = 201, description = "It is made", body = Lease), Problems))]
 async fn reserve_memory(
@@ -147,11 +155,11 @@ async fn reserve_memory(
         bytes: body.bytes,
         ttl: body.ttl.map(|Span(ttl)| duration_to_proto(ttl)),
         holder: body.holder,
-        idempotency_key: body.idempotency_key,
+        idempotency_key: body.idempotency_key.unwrap_or_default(),
         consumer_vm_id: body.consumer_vm.unwrap_or_default(),
     };
-    let lease = app.upstream.leases().reserve_memory(request).await?.into_inner().lease;
-    Ok((StatusCode::CREATED, answer(lease)?))
+    let made = app.upstream.leases().reserve_memory(request).await.map_err(conflict)?;
+    Ok((StatusCode::CREATED, answer(made.into_inner().lease)?))
 }
 
 /// Extends a lease
@@ -167,28 +175,48 @@ async fn renew_lease(
     let request = wire::RenewLeaseRequest {
         lease_id: id,
         ttl: body.ttl.map(|Span(ttl)| duration_to_proto(ttl)),
-        holder: body.holder,
+        holder: body.holder.unwrap_or_default(),
         consumer_vm_id: body.consumer_vm.unwrap_or_default(),
     };
-    answer(app.upstream.leases().renew_lease(request).await?.into_inner().lease)
+    answer(app.upstream.leases().renew_lease(request).await.map_err(conflict)?.into_inner().lease)
 }
 
 /// Gives a lease back
 #[utoipa::path(delete, path = "/leases/{id}", tag = "leases",
     params(
         ("id" = String, Path, description = "Identity of the lease"),
-        ("holder" = Option<String>, Query, description = "Who holds it"),
+        ("holder" = Option<String>, Query, description = "Who holds it; by default not compared"),
+        ("reason" = Option<String>, Query, description = "Why"),
+        ("x-memharvest-author" = Option<String>, Header, description = "Who gives it back; its holder by default"),
     ),
     responses((status = 204, description = "It is given back"), Problems))]
 async fn release_lease(
     State(app): State<App>,
     Path(id): Path<String>,
     mut query: Query,
+    headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    let holder = query.one("holder").unwrap_or_default();
+    let holder: String = query.one("holder").unwrap_or_default();
+    let reason = query.one("reason").unwrap_or_default();
     query.finish()?;
-    app.upstream.leases().release_lease(wire::ReleaseLeaseRequest { lease_id: id, holder }).await?;
+    let author = if holder.is_empty() || headers.contains_key(AUTHOR_HEADER) {
+        author_of(&headers, None)?
+    } else {
+        String::new()
+    };
+    let request = wire::ReleaseLeaseRequest { lease_id: id, holder, author, reason };
+    app.upstream.leases().release_lease(request).await.map_err(conflict)?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// A host that has nothing left or takes no lease now, and a lease that is over, are conflicts with the state of things: 409.
+fn conflict(status: Status) -> Problem {
+    match status.code() {
+        Code::FailedPrecondition | Code::ResourceExhausted => {
+            Problem::new(StatusCode::CONFLICT, status.message())
+        }
+        _ => status.into(),
+    }
 }
 
 fn answer(lease: Option<wire::Lease>) -> Result<Json<Lease>, Problem> {

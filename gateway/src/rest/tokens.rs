@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use memharvest_proto::registry::v1 as wire;
 use memharvest_services::proto_time::duration_to_proto;
@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::author::author_of;
 use super::body::JsonBody;
 use super::problem::Problem;
 use super::query::{Page, Query};
@@ -81,6 +82,10 @@ pub(crate) struct TokenRequest {
     role: Role,
     /// How long it lives; absent: for ever.
     ttl: Option<Span>,
+    /// Who makes it.
+    author: Option<String>,
+    /// Why.
+    reason: Option<String>,
 }
 
 /// Tokens, without their secrets
@@ -96,10 +101,12 @@ async fn list_tokens(State(app): State<App>, mut query: Query) -> Result<Json<To
 
 /// Makes a token; its secret is shown this once
 #[utoipa::path(post, path = "/tokens", tag = "tokens", request_body = TokenRequest,
+    params(("x-memharvest-author" = Option<String>, Header, description = "Who makes it, unless the body says")),
     responses((status = 201, description = "It is made", body = NewToken), Problems))]
 async fn create_token(
     State(app): State<App>,
     query: Query,
+    headers: HeaderMap,
     JsonBody(body): JsonBody<TokenRequest>,
 ) -> Result<(StatusCode, Json<NewToken>), Problem> {
     query.finish()?;
@@ -107,6 +114,8 @@ async fn create_token(
         name: body.name,
         role: body.role.wire().into(),
         ttl: body.ttl.map(|Span(ttl)| duration_to_proto(ttl)),
+        author: author_of(&headers, body.author)?,
+        reason: body.reason.unwrap_or_default(),
     };
     let made = app.upstream.tokens().create_token(request).await?.into_inner();
     let token = made.token.ok_or_else(|| {
@@ -116,14 +125,23 @@ async fn create_token(
 }
 
 /// Ends a token
-#[utoipa::path(delete, path = "/tokens/{id}", tag = "tokens", params(("id" = String, Path, description = "Identity of the token")),
+#[utoipa::path(delete, path = "/tokens/{id}", tag = "tokens", 
+    params(
+        ("id" = String, Path, description = "Identity of the token"),
+        ("reason" = Option<String>, Query, description = "Why"),
+        ("x-memharvest-author" = Option<String>, Header, description = "Who asks; `anonymous` by default"),
+    ),
     responses((status = 204, description = "It opens nothing any more"), Problems))]
 async fn revoke_token(
     State(app): State<App>,
     Path(id): Path<String>,
-    query: Query,
+    mut query: Query,
+    headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
+    let reason = query.one("reason").unwrap_or_default();
     query.finish()?;
-    app.upstream.tokens().revoke_token(wire::RevokeTokenRequest { token_id: id }).await?;
+    let author = author_of(&headers, None)?;
+    let request = wire::RevokeTokenRequest { token_id: id, author, reason };
+    app.upstream.tokens().revoke_token(request).await?;
     Ok(StatusCode::NO_CONTENT)
 }
