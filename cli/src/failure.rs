@@ -2,6 +2,7 @@
 
 use crate::client::ClientError;
 use crate::up::UpError;
+use crate::verbs::backtest::BacktestFailure;
 
 /// Why the program could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +13,9 @@ pub(crate) enum Failure {
     /// The gateway did not answer, or refused.
     #[error(transparent)]
     Gateway(#[from] ClientError),
+    /// There is no backtest.
+    #[error(transparent)]
+    Backtest(#[from] BacktestFailure),
     /// Standard output is closed.
     #[error("cannot write the answer: {0}")]
     Output(std::io::Error),
@@ -40,6 +44,7 @@ impl Failure {
         match self {
             Self::Up(error) => error.exit_code(),
             Self::NothingToChange => 2,
+            Self::Backtest(failure) => failure.exit_code(),
             // `memharvest vms | head` is no failure.
             Self::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
             _ => 1,

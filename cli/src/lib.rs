@@ -64,6 +64,7 @@ enum Verb {
     Tokens,
     Doctor(verbs::doctor::DoctorArgs),
     Report(verbs::report::ReportArgs),
+    Backtest(Box<verbs::backtest::BacktestArgs>),
     #[command(name = up::keeper::VERB, hide = true)]
     UpKeeper(up::keeper::KeeperArgs),
 }
@@ -108,6 +109,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Tokens => verbs::tokens::run(&context).await,
         Verb::Doctor(args) => verbs::doctor::run(&context, args).await,
         Verb::Report(args) => verbs::report::run(&context, args).await,
+        Verb::Backtest(args) => verbs::backtest::run(&context, args),
         Verb::UpKeeper(args) => up::keeper::run(args).map_err(Failure::Keeper),
     }
 }
@@ -127,6 +129,7 @@ mod tests {
     fn sources_exclude_each_other_and_speed_needs_no_live_machines() {
         let parse = |line: &str| Cli::try_parse_from(line.split(' '));
         assert!(parse("memharvest up --simulate 2x5 --speed 60 --ephemeral-ports").is_ok());
+        assert!(parse("memharvest backtest --trace a.csv --signal demand,rss --horizon 15m,1h").is_ok());
         assert!(parse("memharvest vms web --explain --signal demand --url http://a:1").is_ok());
         for wrong in [
             "memharvest up --simulate 2x5 --trace a.csv",
@@ -137,6 +140,13 @@ mod tests {
             "memharvest violations acknowledge v1",
             "memharvest boundaries set fleet --headroom-ratio 0.1",
             "memharvest hosts --url nowhere",
+            "memharvest backtest",
+            "memharvest backtest --trace a.csv --target-violation-rate 1",
+            "memharvest backtest --trace a.csv --target-violation-rate 0.01,0",
+            "memharvest backtest --trace a.csv --horizon 0s",
+            "memharvest backtest --trace a.csv --model tea-leaves",
+            "memharvest backtest --trace a.csv --svg a.svg",
+            "memharvest backtest --trace a.csv --compare all --forecasts a.csv",
         ] {
             assert_eq!(parse(wrong).unwrap_err().exit_code(), 2, "{wrong}");
         }

@@ -1,6 +1,7 @@
 //! The operator's verbs: what the gateway's REST API says, as tables or as its own JSON.
 
 pub(crate) mod agents;
+pub(crate) mod backtest;
 pub(crate) mod boundaries;
 pub(crate) mod doctor;
 pub(crate) mod hosts;

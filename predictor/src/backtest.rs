@@ -17,8 +17,10 @@ use crate::domain::{Seconds, Signal};
 use crate::model::{Model, Terms};
 
 pub mod bootstrap;
+pub mod contest;
 pub mod curve;
 mod figures;
+mod models;
 mod parallel;
 mod raw;
 mod replay;
@@ -29,6 +31,7 @@ mod tests;
 mod truth;
 
 pub use figures::{Figures, Spread};
+pub use models::knowing;
 pub use parallel::map;
 pub use score::{Tally, VmScore};
 pub use series::{Row, Series, VmSeries};

@@ -36,7 +36,7 @@ pub struct Point {
     /// Whether it is the one that was published as the default.
     pub is_default: bool,
     /// How it fared, machine by machine.
-    pub tallies: Vec<Tally>,
+    pub scores: Vec<VmScore>,
 }
 
 /// A forecaster over all settings of its dial, in their order.
@@ -49,21 +49,21 @@ pub struct Sweep {
 }
 
 impl Point {
-    /// A setting by the scores of its run.
+    /// After the warm-up, machine by machine.
     #[must_use]
-    pub fn new(setting: String, is_default: bool, scores: &[VmScore]) -> Self {
-        Self { setting, is_default, tallies: scores.iter().map(|score| score.warm).collect() }
+    pub fn warm(&self) -> impl ExactSizeIterator<Item = &Tally> {
+        self.scores.iter().map(|score| &score.warm)
     }
 
     /// Violation rate, and bytes reserved for each byte needed; `None` where nothing was judged or needed.
     #[must_use]
     pub fn place(&self, axis: Axis) -> Option<(f64, f64)> {
-        self.place_of(axis, 0..self.tallies.len())
+        self.place_of(axis, 0..self.scores.len())
     }
 
     fn place_of(&self, axis: Axis, machines: impl Iterator<Item = usize>) -> Option<(f64, f64)> {
         let (mut rates, mut predicted, mut needed) = (Vec::new(), 0.0, 0.0);
-        for tally in machines.map(|vm| &self.tallies[vm]) {
+        for tally in machines.map(|vm| &self.scores[vm].warm) {
             rates.extend(tally.violation_rate());
             predicted += tally.predicted;
             needed += tally.needed;
@@ -131,7 +131,7 @@ type Read = (Option<f64>, Option<(f64, usize)>);
 /// Compares a forecaster with the best of others at each of the rates. All have scored the same machines.
 #[must_use]
 pub fn compare(ours: &Sweep, others: &[Sweep], axis: Axis, rates: &[f64], seed: u64) -> Vec<Comparison> {
-    let all: Vec<usize> = (0..ours.points.first().map_or(0, |point| point.tallies.len())).collect();
+    let all: Vec<usize> = (0..ours.points.first().map_or(0, |point| point.scores.len())).collect();
     let read_all = |machines: &[usize]| -> Vec<Read> {
         let own = ours.places_of(axis, machines);
         let theirs: Vec<_> = others.iter().map(|other| other.places_of(axis, machines)).collect();
@@ -181,7 +181,7 @@ mod tests {
         let points = points.iter().map(|(missed, predicted)| Point {
             setting: missed.to_string(),
             is_default: false,
-            tallies: vec![tally(*missed, *predicted); 30],
+            scores: vec![VmScore { warm: tally(*missed, *predicted), ..VmScore::default() }; 30],
         });
         Sweep { name: name.to_owned(), points: points.collect() }
     }
