@@ -58,10 +58,8 @@ enum Verb {
     Boundaries(verbs::boundaries::BoundariesArgs),
     /// The processes of the mesh: who they are, where they are, when they were last heard
     Agents,
-    /// Leases on harvested memory
-    Leases,
-    /// Who may use the gateway
-    Tokens,
+    Leases(verbs::leases::LeasesArgs),
+    Tokens(verbs::tokens::TokensArgs),
     Doctor(verbs::doctor::DoctorArgs),
     Report(verbs::report::ReportArgs),
     Backtest(Box<verbs::backtest::BacktestArgs>),
@@ -105,8 +103,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Violations(args) => verbs::violations::run(&context, args).await,
         Verb::Boundaries(args) => verbs::boundaries::run(&context, args).await,
         Verb::Agents => verbs::agents::run(&context).await,
-        Verb::Leases => verbs::leases::run(&context).await,
-        Verb::Tokens => verbs::tokens::run(&context).await,
+        Verb::Leases(args) => verbs::leases::run(&context, args).await,
+        Verb::Tokens(args) => verbs::tokens::run(&context, args).await,
         Verb::Doctor(args) => verbs::doctor::run(&context, args).await,
         Verb::Report(args) => verbs::report::run(&context, args).await,
         Verb::Backtest(args) => verbs::backtest::run(&context, args),
@@ -130,6 +128,9 @@ mod tests {
         let parse = |line: &str| Cli::try_parse_from(line.split(' '));
         assert!(parse("memharvest up --simulate 2x5 --speed 60 --ephemeral-ports").is_ok());
         assert!(parse("memharvest backtest --trace a.csv --signal demand,rss --horizon 15m,1h").is_ok());
+        assert!(parse("memharvest leases reserve h 4GiB --holder ann --ttl 1h").is_ok());
+        assert!(parse("memharvest leases --host h --state live").is_ok());
+        assert!(parse("memharvest tokens create ci --role viewer").is_ok());
         assert!(parse("memharvest vms web --explain --signal demand --url http://a:1").is_ok());
         for wrong in [
             "memharvest up --simulate 2x5 --trace a.csv",
@@ -147,6 +148,11 @@ mod tests {
             "memharvest backtest --trace a.csv --model tea-leaves",
             "memharvest backtest --trace a.csv --svg a.svg",
             "memharvest backtest --trace a.csv --compare all --forecasts a.csv",
+            "memharvest leases reserve h --holder ann",
+            "memharvest leases reserve h 1apple --holder ann",
+            "memharvest leases --state gone",
+            "memharvest tokens create ci",
+            "memharvest tokens create ci --role king",
         ] {
             assert_eq!(parse(wrong).unwrap_err().exit_code(), 2, "{wrong}");
         }

@@ -29,6 +29,7 @@ use uuid::Uuid;
 
 pub mod boundary;
 pub mod check;
+pub mod commands;
 pub mod history;
 pub mod identifier;
 pub mod lease;

@@ -11,7 +11,7 @@ use crate::presence::Timing;
 
 /// The store of memharvest: agents, boundaries, roll-ups and violations.
 #[derive(Debug, Clone, clap::Parser)]
-#[command(mut_arg("admin_listen", |arg| arg.default_value("127.0.0.1:9401")))]
+#[command(mut_arg("admin_listen", |arg| arg.default_value("127.0.0.1:9401")), after_help = crate::commands::HELP)]
 pub struct RegistrySettings {
     /// Address of the gRPC server
     #[arg(long, value_name = "ADDR:PORT", env = "MEMHARVEST_LISTEN", default_value = "127.0.0.1:7401")]

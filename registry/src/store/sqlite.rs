@@ -33,6 +33,7 @@ mod harvest;
 mod history;
 #[path = "sql/leases.rs"]
 mod leases;
+pub mod maintenance;
 #[path = "sql/models.rs"]
 mod models;
 #[path = "sql/tokens.rs"]
@@ -67,6 +68,9 @@ pub enum OpenError {
     /// The file is a database of another program.
     #[error("cannot open database {}: it belongs to another program; pass --database with a file of its own", .0.display())]
     Foreign(PathBuf),
+    /// The registry that works on the file is of another version.
+    #[error("cannot open database {}: a registry of another version is using it; use the program of that version", .0.display())]
+    OtherVersion(PathBuf),
     /// A newer registry has written it.
     #[error("cannot open database {}: a newer memharvest-registry has written it (migration {}); run that version or restore a backup", path.display(), migration)]
     TooNew {
@@ -104,8 +108,8 @@ pub struct SqliteStore {
     writer: SqlitePool,
     reader: SqlitePool,
     hints: Hints,
-    /// Held as long as the store is open; the system lets go of it when the process ends, however it ends.
-    _lock: File,
+    /// Held as long as the store is open; the system lets go of it when the process ends, however it ends. `None` beside a registry.
+    _lock: Option<File>,
 }
 
 impl SqliteStore {
@@ -121,6 +125,22 @@ impl SqliteStore {
             return Err(OpenError::Directory(path.to_owned()));
         }
         let lock = lock(path)?;
+        Self::connect(path, Some(lock)).await
+    }
+
+    /// Opens the database for a command: like [`SqliteStore::open`], but where a registry works on the file, beside it. Nothing that the
+    /// registry keeps in memory may be changed so.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; beside a registry of another version, [`OpenError::OtherVersion`].
+    pub async fn open_beside(path: &Path) -> std::result::Result<Self, OpenError> {
+        match Self::open(path).await {
+            Err(OpenError::InUse(_)) => Self::connect(path, None).await,
+            opened => opened,
+        }
+    }
+
+    async fn connect(path: &Path, lock: Option<File>) -> std::result::Result<Self, OpenError> {
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -137,8 +157,12 @@ impl SqliteStore {
             .connect_with(options.clone())
             .await
             .map_err(|error| open_error(path, &error))?;
-        claim(path, &writer).await?;
-        migrate(path, &writer).await?;
+        if lock.is_some() {
+            claim(path, &writer).await?;
+            migrate(path, &writer).await?;
+        } else {
+            check_version(path, &writer).await?;
+        }
         let reader = SqlitePoolOptions::new()
             .max_connections(READERS)
             .acquire_timeout(BUSY_TIMEOUT)
@@ -214,6 +238,17 @@ async fn claim(path: &Path, pool: &SqlitePool) -> std::result::Result<(), OpenEr
     let claim = format!("PRAGMA application_id = {APPLICATION_ID}");
     sqlx::query(sqlx::AssertSqlSafe(claim)).execute(pool).await.map_err(failed)?;
     Ok(())
+}
+
+/// Makes sure that the registry which works on the file is of this version.
+async fn check_version(path: &Path, pool: &SqlitePool) -> std::result::Result<(), OpenError> {
+    let failed = |error: sqlx::Error| open_error(path, &error);
+    let mut connection = pool.acquire().await.map_err(failed)?;
+    if maintenance::migration(&mut connection).await.map_err(failed)? == maintenance::newest_migration() {
+        Ok(())
+    } else {
+        Err(OpenError::OtherVersion(path.to_owned()))
+    }
 }
 
 async fn migrate(path: &Path, pool: &SqlitePool) -> std::result::Result<(), OpenError> {

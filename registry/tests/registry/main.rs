@@ -5,6 +5,7 @@ mod admin;
 mod agents;
 mod bad_input;
 mod boundaries;
+mod commands;
 mod history;
 mod leases;
 mod models;
