@@ -1,5 +1,21 @@
 //! One host: each reading runs through every machine's state, and comes out as the host's live state and as records.
 //! Knows messages, but no clock and no I/O.
+//!
+//! What a bad reading does:
+//!
+//! | what is wrong | what happens |
+//! | --- | --- |
+//! | no time or interval, or none that can be | the reading is refused, nothing changes |
+//! | a second reading of one time, an older one, a clock set back | refused: time only goes on, and until it has caught up what was harvested runs out |
+//! | a time ahead of the mesh's clock by more than the tolerance | refused |
+//! | an identity that is none | the whole reading is refused |
+//! | a leap ahead within the clock | a gap: forecasts that wait are void, history counts less by as much, a raise counts three intervals at most |
+//! | a machine named twice | the first counts |
+//! | no allocation, or zero | what the machine held before counts; one that never said yields nothing |
+//! | usage above the allocation | it is judged as the allocation: nothing is left to harvest |
+//! | usage absent | nothing is harvested of that signal now |
+//! | a machine that is gone | its violations close, its open window is recorded, and it yields nothing |
+//! | one that comes back within a day | it goes on with what was learnt, as after a gap; with another generation it begins anew |
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -8,23 +24,27 @@ use memharvest_proto::collector::v1::{self as collector, HostReading, VmReading}
 use memharvest_proto::predictor::v1 as pb;
 use serde::{Deserialize, Serialize};
 
+use crate::boundary::HostBasis;
 use crate::boundary_set::BoundarySet;
 use crate::breaker::{Breaker, BreakerTerms, HostSample, RESERVE, State};
 use crate::budget::Budgets;
 use crate::cold_start::ColdStart;
 use crate::convert::{self, duration, timestamp};
 use crate::coverage::Judged;
-use crate::domain::{Seconds, Signal};
+use crate::domain::{Seconds, Signal, real};
 use crate::guard::{VALID_INTERVALS, Waterfall};
 use crate::model::Prices;
 use crate::rollup::{HostWindow, VmWindow};
 use crate::state_file::Pending;
 use crate::vm::HostContext;
 
+#[cfg(test)]
+mod bad_input;
 mod held;
 mod limits;
 mod machines;
 mod memory;
+mod pooled;
 mod records;
 mod reported;
 mod show;
@@ -35,6 +55,7 @@ mod tests;
 use limits::{Limits, Place};
 use machines::Machines;
 pub use memory::Restored;
+use pooled::{Pooled, Sums, When};
 use records::Records;
 use spending::Spending;
 
@@ -50,6 +71,8 @@ pub struct Outgoing {
     pub records: Vec<Pending>,
     /// Raw forecasts that were judged just now.
     pub judged: Vec<pb::Coverage>,
+    /// Raw forecasts of the host's summed usage that were judged just now.
+    pub pooled: Judged,
 }
 
 /// Why a host's reading is passed over.
@@ -113,6 +136,7 @@ struct Kept {
     judged: Judged,
     held: held::Held,
     window: HostWindow,
+    pooled: Pooled,
     reported: reported::Reported,
     labels: BTreeMap<String, String>,
     read_at: Option<Seconds>,
@@ -126,6 +150,13 @@ struct Moment<'a> {
     interval: Seconds,
     host: HostContext,
     context: &'a Context<'a>,
+}
+
+/// Where a machine's reading leaves what follows from it.
+struct Out<'a, 'b> {
+    records: &'a mut Records,
+    spending: &'a mut Spending<'b>,
+    pool: &'a mut Sums,
 }
 
 impl HostState {
@@ -166,8 +197,10 @@ impl HostState {
         let moment = Moment { at, interval, host, context };
         let readings = std::mem::take(&mut reading.vms);
         let mut vms = Vec::with_capacity(readings.len());
+        let mut pool = Sums::default();
         for (hint, vm) in readings.into_iter().enumerate() {
-            vms.extend(self.observe_vm(vm, hint, &moment, prices, &mut records, &mut spending));
+            let mut out = Out { records: &mut records, spending: &mut spending, pool: &mut pool };
+            vms.extend(self.observe_vm(vm, hint, &moment, prices, &mut out));
         }
         self.vanish(at, context, &mut records);
 
@@ -188,9 +221,12 @@ impl HostState {
         host.breaker = breaker.into();
         host.breaker_reason = reason.into();
 
+        let pooled = self.observe_pool(&moment, &pool, &mut host);
+        let basis = self.limits.as_ref().map_or(HostBasis::Sum, |limits| limits.effective.host_basis.value);
+
         records.harvest.hosts.extend(self.kept.window.add(at, &host));
         let breaker_open = matches!(self.kept.breaker.state(), State::Open(_));
-        records.harvest.harvests.extend(self.kept.reported.tell(at, &host, breaker_open));
+        records.harvest.harvests.extend(self.kept.reported.tell(at, &host, basis, breaker_open));
         self.kept.read_at = Some(at);
         self.kept.interval = interval;
         self.update = Arc::new(pb::HostUpdate { host: Some(host), vms });
@@ -198,6 +234,7 @@ impl HostState {
             update: self.update.clone(),
             records: records.pending(context),
             judged: self.kept.held.now(),
+            pooled,
         })
     }
 
@@ -226,6 +263,7 @@ impl HostState {
             update: self.update.clone(),
             records,
             judged: Vec::new(),
+            pooled: Judged::default(),
         })
     }
 
@@ -291,8 +329,7 @@ impl HostState {
         hint: usize,
         moment: &Moment<'_>,
         prices: &mut Prices,
-        records: &mut Records,
-        spending: &mut Spending<'_>,
+        out: &mut Out<'_, '_>,
     ) -> Option<pb::Vm> {
         let Self { machines, kept, .. } = self;
         let (at, host_id) = (moment.at, kept.host_id.as_str());
@@ -309,7 +346,7 @@ impl HostState {
         // A machine that does not answer still holds what it held: it is closed by its quality, not forgotten.
         sample.allocated = sample.allocated.filter(|bytes| *bytes > 0).or(known.allocated);
         let budget = limits.budget.as_ref();
-        let budget_spent = budget.is_some_and(|budget| spending.is_spent(budget));
+        let budget_spent = budget.is_some_and(|budget| out.spending.is_spent(budget));
         let host = HostContext { budget_spent, ..moment.host };
         let changes = match known.state.observe(&sample, &limits.effective, &host, prices) {
             Ok(outcome) => {
@@ -319,6 +356,11 @@ impl HostState {
                     kept.judged.merge(judged);
                     kept.held.add(at, signal, &limits.effective, judged);
                 }
+                if let Some(usage) = outcome.rss.usage {
+                    known.peaks.advance(at);
+                    known.peaks.push(real(usage));
+                }
+                out.pool.add(&outcome.rss.waterfall.inputs, outcome.rss.usage, known.peaks.max());
                 entry.explained = Some([outcome.rss.waterfall.inputs, outcome.demand.waterfall.inputs]);
                 outcome.violations
             }
@@ -333,16 +375,29 @@ impl HostState {
         };
         if let Some(budget) = budget {
             let watched = if known.read_at > 0.0 { at - known.read_at } else { 0.0 };
-            spending.count(budget, watched.min(VALID_INTERVALS * moment.interval), &changes);
+            out.spending.count(budget, watched.min(VALID_INTERVALS * moment.interval), &changes);
         }
-        records.harvest.vms.extend(known.window.add(at, &vm));
+        out.records.harvest.vms.extend(known.window.add(at, &vm));
         if known.name != vm.name {
             known.name.clone_from(&vm.name);
         }
         known.allocated = sample.allocated;
         known.read_at = at;
-        records.add(entry.whose(host_id), entry.version(), &changes, moment.context);
+        out.records.add(entry.whose(host_id), entry.version(), &changes, moment.context);
         Some(vm)
+    }
+
+    /// Forecasts the summed usage and shows what follows.
+    fn observe_pool(&mut self, moment: &Moment<'_>, sums: &Sums, host: &mut pb::Host) -> Judged {
+        let Some(limits) = &self.limits else { return Judged::default() };
+        let Moment { at, interval, host: context, .. } = moment;
+        let when = When { at: *at, interval: *interval, effective: &limits.effective, host: context };
+        let observed = self.kept.pooled.observe(&when, sums);
+        let (pooled, judged) =
+            observed.map_or((None, Judged::default()), |(pooled, judged)| (Some(pooled), judged));
+        host.pooled_harvestable_bytes = Some(pooled.as_ref().map_or(0, |pooled| pooled.harvestable_bytes));
+        host.pooled = pooled;
+        judged
     }
 
     /// Machines that the reading does not name are gone: their violations close. Their models stay for a while,
@@ -374,6 +429,7 @@ impl HostState {
             host.harvestable_bytes = Some(0);
             host.reclaimable_bytes = Some(0);
             host.pooled_harvestable_bytes = host.pooled_harvestable_bytes.map(|_| 0);
+            host.pooled = None;
         }
         update
     }

@@ -119,6 +119,7 @@ pub async fn start(settings: Settings, stop: Stop) -> anyhow::Result<Running> {
     let shard = shard::Shard::new(
         &predictor_id,
         memory,
+        shard::exchange::Exchange::new(registry.clone()),
         recorder,
         boundaries.clone(),
         common.mesh_clock()?,
@@ -131,6 +132,7 @@ pub async fn start(settings: Settings, stop: Stop) -> anyhow::Result<Running> {
     stop.spawn("readiness", wait_for_boundaries(boundaries, ready, stop.clone()));
     stop.spawn("boundaries", boundary_watch::run(registry.clone(), file, known, stop.clone()));
     stop.spawn("silence", shard.clone().watch_silence(stop.clone()));
+    stop.spawn("sharing", shard.clone().keep_sharing(stop.clone()));
     stop.spawn("snapshots", shard.clone().keep_saving(settings.snapshot_interval, stop.clone()));
     let registration = RegisterAgentRequest {
         agent_id: predictor_id.clone(),
@@ -174,6 +176,8 @@ impl Running {
         let served = self.server.serve(self.bound, &self.stop, self.drain_deadline).await;
         self.shard.flush().await;
         self.shard.save().await;
+        // A predictor that takes over the hosts finds them warm; if the registry is away, they are still here.
+        let _ = tokio::time::timeout(LAST_RECORDS, self.shard.share()).await;
         self.records.cancel();
         // What does not make it waits in the state file.
         let _ = tokio::time::timeout(LAST_RECORDS, self.drained.cancelled()).await;

@@ -5,6 +5,7 @@ use memharvest_services::metrics::Metrics;
 use prometheus::{IntCounter, IntCounterVec, Opts};
 
 use crate::convert;
+use crate::coverage::Judged;
 use crate::domain::Signal;
 
 /// The predictor's own metrics. Clones share them.
@@ -12,6 +13,7 @@ use crate::domain::Signal;
 pub struct PredictorMetrics {
     judged: IntCounterVec,
     held: IntCounterVec,
+    pools: [IntCounter; 2],
     restored: IntCounter,
     refused: IntCounter,
     unsaved: IntCounter,
@@ -43,6 +45,16 @@ impl PredictorMetrics {
                 "memharvest_forecasts_held_total",
                 "Of the judged raw forecasts, those that usage did not exceed.",
             )?,
+            pools: [
+                counter(
+                    "memharvest_pooled_forecasts_judged_total",
+                    "Raw forecasts of a host's summed usage whose horizon has passed.",
+                )?,
+                counter(
+                    "memharvest_pooled_forecasts_held_total",
+                    "Of the judged raw forecasts of a host's summed usage, those that it did not exceed.",
+                )?,
+            ],
             restored: counter(
                 "memharvest_snapshots_restored_total",
                 "Machines whose state came back from a snapshot.",
@@ -66,6 +78,12 @@ impl PredictorMetrics {
         let labels = [signal, horizon.as_str(), target.as_str()];
         self.judged.with_label_values(&labels).inc_by(coverage.judged);
         self.held.with_label_values(&labels).inc_by(coverage.held);
+    }
+
+    /// Counts raw forecasts of hosts' summed usage.
+    pub fn judged_pools(&self, judged: &Judged) {
+        self.pools[0].inc_by(judged.forecasts);
+        self.pools[1].inc_by(judged.held);
     }
 
     /// Counts machines that came back.

@@ -24,8 +24,10 @@ use crate::recorder::Recorder;
 use crate::state_file::{Pending, StateFileError};
 use crate::violation::Closing;
 
+pub mod exchange;
 pub mod memory;
 
+use exchange::Exchange;
 use memory::Memory;
 
 /// Clocks of hosts may be ahead by this much wall time.
@@ -51,6 +53,7 @@ pub struct Shard {
     prices: Arc<Mutex<Prices>>,
     budgets: Arc<Mutex<Budgets>>,
     memory: Memory,
+    exchange: Exchange,
     live: Live,
     recorder: Recorder,
     boundaries: watch::Receiver<Arc<BoundarySet>>,
@@ -65,6 +68,7 @@ impl Shard {
     pub fn new(
         predictor_id: &str,
         memory: Memory,
+        exchange: Exchange,
         recorder: Recorder,
         boundaries: watch::Receiver<Arc<BoundarySet>>,
         clock: MeshClock,
@@ -76,6 +80,7 @@ impl Shard {
             prices: Arc::default(),
             budgets: Arc::default(),
             memory,
+            exchange,
             live: Live::default(),
             recorder,
             boundaries,
@@ -102,6 +107,11 @@ impl Shard {
             let host_id = reading.host_id.clone();
             let host = self.host(&host_id);
             let mut state = host.lock().await;
+            if state.read_at().is_none()
+                && let Some(known) = self.fetch(&host_id).await
+            {
+                *state = known;
+            }
             let traceparent = trace_context::current_traceparent().unwrap_or_default();
             let boundaries = self.boundaries.borrow().clone();
             // Hosts learn side by side, each from where the prices stood when its reading came.
@@ -182,9 +192,12 @@ impl Shard {
                 self.emit(&host_id, &outgoing).await?;
             }
             if state.is_forgotten(context.now) {
+                let was_read = state.read_at().is_some();
                 drop(state);
                 lock(&self.hosts).remove(&host_id);
-                self.memory.forget(&host_id).await;
+                if was_read {
+                    self.memory.forget(&host_id).await;
+                }
                 if self.live.gone(&host_id) {
                     tracing::info!(host = host_id, "not read for a day, the host is forgotten");
                 }
@@ -198,6 +211,7 @@ impl Shard {
         for judged in &outgoing.judged {
             self.memory.metrics().judged(judged);
         }
+        self.memory.metrics().judged_pools(&outgoing.pooled);
         self.live.publish(host_id, outgoing.update.clone());
         Ok(())
     }

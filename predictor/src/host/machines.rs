@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::limits::Limits;
+use super::pooled::{Peaks, day_of_peaks};
 use super::{FORGOTTEN_AFTER, Refusal};
 use crate::domain::Seconds;
 use crate::guard::Inputs;
@@ -26,14 +27,29 @@ pub(super) struct Entry {
 }
 
 /// What is remembered of a machine.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct KeptVm {
     pub(super) name: String,
     pub(super) state: VmState,
     /// What it held when it last said so.
     pub(super) allocated: Option<u64>,
     pub(super) window: VmWindow,
+    /// Its own peaks, for the share of them that the host's sum reaches.
+    pub(super) peaks: Peaks,
     pub(super) read_at: Seconds,
+}
+
+impl Default for KeptVm {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            state: VmState::default(),
+            allocated: None,
+            window: VmWindow::default(),
+            peaks: day_of_peaks(),
+            read_at: 0.0,
+        }
+    }
 }
 
 impl Entry {

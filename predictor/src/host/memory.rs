@@ -12,9 +12,6 @@ use crate::snapshot::{self, SnapshotError};
 use crate::violation::Episode;
 use crate::vm::VmState;
 
-/// What stands where a machine's snapshot names its model.
-const HOST_MODEL: &str = "host-v1";
-
 /// The clock may have been set back by this much since.
 const CLOCK: Seconds = 5.0;
 
@@ -49,7 +46,7 @@ impl HostState {
                 None
             }
         };
-        let host = one("", HOST_MODEL.to_owned(), read_at, snapshot::encode(&self.kept));
+        let host = one("", model_version(&VmState::default()), read_at, snapshot::encode(&self.kept));
         let machines = self.machines.iter().filter_map(|entry| {
             let model = model_version(&entry.kept.state);
             one(&entry.vm_id, model, entry.kept.read_at, snapshot::encode(&entry.kept))
@@ -110,7 +107,7 @@ impl HostState {
             return Err(SnapshotError::Other(format!("host {}", snapshot.host_id)));
         }
         if snapshot.vm_id.is_empty() {
-            let kept: Kept = snapshot::unseal(snapshot, HOST_MODEL)?;
+            let kept: Kept = snapshot::unseal(snapshot, wanted)?;
             self.kept = fresh(kept, now, |kept| kept.read_at.unwrap_or(0.0))?;
         } else {
             let kept: KeptVm = snapshot::unseal(snapshot, wanted)?;

@@ -4,6 +4,7 @@ use memharvest_proto::predictor::v1::Host;
 use memharvest_proto::registry::v1::HostHarvest;
 use serde::{Deserialize, Serialize};
 
+use crate::boundary::HostBasis;
 use crate::breaker::{self, RESERVE};
 use crate::convert::timestamp;
 use crate::domain::{Seconds, real};
@@ -20,12 +21,20 @@ pub(super) struct Reported {
 }
 
 impl Reported {
-    /// The record to send, where there is something to tell. No more than the host's available memory above its
-    /// reserve is told, and nothing where that is not known.
-    pub(super) fn tell(&mut self, at: Seconds, host: &Host, breaker_open: bool) -> Option<HostHarvest> {
+    /// The record to send, where there is something to tell: the sum of the machines' harvest, or where an operator
+    /// said so what the forecast of their sum yields, if that is more. No more than the host's available memory above
+    /// its reserve is told, and nothing where that is not known.
+    pub(super) fn tell(
+        &mut self,
+        at: Seconds,
+        host: &Host,
+        basis: HostBasis,
+        breaker_open: bool,
+    ) -> Option<HostHarvest> {
         let spendable =
             breaker::spendable(host.total_bytes, host.available_bytes, RESERVE).unwrap_or_default();
-        let bytes = host.harvestable_bytes.unwrap_or_default().min(spendable);
+        let pooled = host.pooled_harvestable_bytes.filter(|_| basis == HostBasis::Pooled).unwrap_or_default();
+        let bytes = host.harvestable_bytes.unwrap_or_default().max(pooled).min(spendable);
         let due = self.told.is_none_or(|(told_at, told, open)| {
             bytes < told
                 || open != breaker_open
@@ -59,7 +68,7 @@ mod tests {
                 harvestable_bytes: Some(bytes),
                 ..Host::default()
             };
-            reported.tell(at, &host, false).map(|told| told.harvestable_bytes)
+            reported.tell(at, &host, HostBasis::Sum, false).map(|told| told.harvestable_bytes)
         };
         assert_eq!(tell(0.0, 1000), Some(1000));
         assert_eq!(tell(5.0, 1049), None);
@@ -73,6 +82,23 @@ mod tests {
     #[test]
     fn a_host_whose_memory_is_not_known_has_nothing_to_spend() {
         let host = Host { harvestable_bytes: Some(7), ..Host::default() };
-        assert_eq!(Reported::default().tell(0.0, &host, false).unwrap().harvestable_bytes, 0);
+        let told = Reported::default().tell(0.0, &host, HostBasis::Sum, false).unwrap();
+        assert_eq!(told.harvestable_bytes, 0);
+    }
+
+    #[test]
+    fn leases_draw_on_the_pool_only_where_an_operator_said_so() {
+        let host = Host {
+            total_bytes: Some(1000),
+            available_bytes: Some(500),
+            harvestable_bytes: Some(100),
+            pooled_harvestable_bytes: Some(300),
+            ..Host::default()
+        };
+        let told =
+            |basis, host: &Host| Reported::default().tell(0.0, host, basis, false).unwrap().harvestable_bytes;
+        assert_eq!((told(HostBasis::Sum, &host), told(HostBasis::Pooled, &host)), (100, 300));
+        let short = Host { available_bytes: Some(250), ..host };
+        assert_eq!(told(HostBasis::Pooled, &short), 200, "never more than is available above the reserve");
     }
 }

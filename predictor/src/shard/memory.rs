@@ -63,7 +63,7 @@ impl Memory {
         tokio::task::spawn_blocking(move || work(&folder)).await.map_err(std::io::Error::other)?
     }
 
-    fn refuse(&self, file: &str, who: &str, error: &SnapshotError) {
+    pub(super) fn refuse(&self, file: &str, who: &str, error: &SnapshotError) {
         self.metrics.refused(1);
         tracing::error!(file, machine = who, %error, "a snapshot is refused: what it is of starts cold");
     }

@@ -64,8 +64,8 @@ pub struct Track<M> {
     promises: OpenBounds,
     forecast_judge: Judge,
     promise_judge: Judge,
-    upper_judge: Judge,
-    lower_judge: Judge,
+    /// Judges of the operator's band, upper edge first, where there is one.
+    band: Option<Box<[Judge; 2]>>,
     promise_told: Option<Seconds>,
     recent: Recent,
     forecast: Option<Forecast>,
@@ -94,8 +94,7 @@ impl<M: Model> Track<M> {
             promises: OpenBounds::default(),
             forecast_judge: judge(Kind::Forecast),
             promise_judge: judge(Kind::Promise),
-            upper_judge: judge(Kind::BoundaryUpper),
-            lower_judge: judge(Kind::BoundaryLower),
+            band: None,
             promise_told: None,
             recent: Recent::default(),
             forecast: None,
@@ -130,9 +129,8 @@ impl<M: Model> Track<M> {
 
     /// The violations that are open.
     pub fn open_violations(&self) -> impl Iterator<Item = &Episode> {
-        [&self.forecast_judge, &self.promise_judge, &self.upper_judge, &self.lower_judge]
-            .into_iter()
-            .filter_map(|judge| judge.open())
+        let band = self.band.iter().flat_map(|band| band.iter());
+        [&self.forecast_judge, &self.promise_judge].into_iter().chain(band).filter_map(Judge::open)
     }
 
     /// Makes void what a change point makes meaningless.
@@ -227,18 +225,19 @@ impl<M: Model> Track<M> {
 
     /// Closes every open violation.
     pub(crate) fn close_all(&mut self, at: Seconds, closing: Closing, violations: &mut Vec<Change>) {
-        for judge in
-            [&mut self.forecast_judge, &mut self.promise_judge, &mut self.upper_judge, &mut self.lower_judge]
-        {
+        for judge in self.judges() {
             violations.extend(judge.close(at, closing));
         }
     }
 
+    fn judges(&mut self) -> impl Iterator<Item = &mut Judge> {
+        let band = self.band.iter_mut().flat_map(|band| band.iter_mut());
+        [&mut self.forecast_judge, &mut self.promise_judge].into_iter().chain(band)
+    }
+
     /// Lets go of open violations, untold, unless `keep` says so.
     pub(crate) fn retain_open(&mut self, mut keep: impl FnMut(&mut Episode) -> bool) {
-        for judge in
-            [&mut self.forecast_judge, &mut self.promise_judge, &mut self.upper_judge, &mut self.lower_judge]
-        {
+        for judge in self.judges() {
             judge.retain(&mut keep);
         }
     }
@@ -271,15 +270,20 @@ impl<M: Model> Track<M> {
         violations.extend(self.promise_judge.observe(&scene, self.promises.lowest()));
 
         let watched = moment.effective.signal.value.unwrap_or(Signal::Rss) == self.signal;
-        let edges = [
-            (&mut self.upper_judge, moment.effective.upper_usage_bytes.value),
-            (&mut self.lower_judge, moment.effective.lower_usage_bytes.value),
-        ];
-        for (judge, edge) in edges {
-            match edge.filter(|_| watched) {
+        let edges = [moment.effective.upper_usage_bytes.value, moment.effective.lower_usage_bytes.value]
+            .map(|edge| edge.filter(|_| watched));
+        if edges.iter().any(Option::is_some) && self.band.is_none() {
+            let judges = [Kind::BoundaryUpper, Kind::BoundaryLower].map(|kind| Judge::of(kind, self.signal));
+            self.band = Some(Box::new(judges));
+        }
+        for (judge, edge) in self.band.iter_mut().flat_map(|band| band.iter_mut()).zip(edges) {
+            match edge {
                 Some(edge) => violations.extend(judge.observe(&scene, Some(edge))),
                 None => violations.extend(judge.close(moment.at, Closing::Voided)),
             }
+        }
+        if edges == [None; 2] {
+            self.band = None;
         }
         self.recent.push(moment.at, bytes);
 

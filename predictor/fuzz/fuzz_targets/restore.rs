@@ -1,0 +1,26 @@
+//! Whatever lies in a snapshot, even under a checksum that fits: no panic, it is refused or it is a state.
+//!
+//! `cargo +nightly fuzz run restore` in `predictor/`.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use memharvest_predictor::host::HostState;
+use memharvest_predictor::snapshot;
+use memharvest_predictor::vm::VmState;
+use memharvest_predictor::domain::Signal;
+use memharvest_proto::registry::v1::ModelSnapshot;
+
+fuzz_target!(|parts: (bool, Vec<u8>)| {
+    let (of_machine, bytes) = parts;
+    let vm_id = if of_machine { "0a3c1a66-9f4e-4c3e-8a34-5b1d2c7f9e01" } else { "" };
+    let snapshot = snapshot::seal(ModelSnapshot {
+        vm_id: vm_id.into(),
+        host_id: "h".into(),
+        model_version: VmState::default().track(Signal::Rss).model_version().into_owned(),
+        state: [b"MHVS\x01\x00", &bytes[..]].concat(),
+        ..ModelSnapshot::default()
+    });
+    let restored = HostState::restore("h", &[snapshot], 1.7e9);
+    let _ = restored.host.snapshots();
+});
