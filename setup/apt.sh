@@ -51,3 +51,33 @@ install_wanted() {
     }
     wanted=()
 }
+
+# For programs that are unpacked into .tools/ and not installed.
+
+refresh() {
+    say "refreshing the lists of packages (apt-get update)"
+    as_root apt-get update -qq || fail "apt-get update failed (its words, or those of sudo, are above)"
+}
+
+# download FOLDER PACKAGE...: fetches the packages' files.
+download() {
+    local folder=$1
+    shift
+    mkdir -p "$folder"
+    (cd "$folder" && apt-get download -qq -o APT::Sandbox::User=root "$@") 2>/dev/null || {
+        refresh
+        (cd "$folder" && apt-get download -qq -o APT::Sandbox::User=root "$@") ||
+            fail "apt could not download: $* (its words are above)"
+    }
+}
+
+# want_libs FILE.deb...: asks for the shared libraries that the packages name, the first of every choice.
+want_libs() {
+    local deb lib before=${#wanted[@]}
+    for lib in $(for deb in "$@"; do
+        dpkg-deb -f "$deb" Depends Pre-Depends
+    done | sed 's/^[A-Za-z-]*: //' | tr ',' '\n' | sed 's/[|(:].*//; s/ //g' | sort -u | grep '^lib' | grep -Ev '^lib(virt|js-|llvm)|-utils$'); do
+        installed "$lib" || wanted+=("$lib")
+    done
+    ((${#wanted[@]} == before)) || say "shared libraries are missing and will be installed, for those programs: ${wanted[*]:before}"
+}

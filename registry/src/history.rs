@@ -148,6 +148,62 @@ pub fn merge_host(windows: Vec<HostRollup>, step_s: i64) -> Vec<HostRollup> {
     merge(windows, step_s)
 }
 
+/// The length of the windows that old ones are merged to, in seconds.
+pub const HOUR_S: i64 = 3600;
+
+/// Merges all windows of one subject within one hour to one that says so, whatever their lengths; oldest first.
+fn fold<W: Window>(windows: Vec<W>) -> Option<W> {
+    let longest = windows.iter().map(Window::window_s).max()?.max(HOUR_S);
+    let mut windows = windows.into_iter();
+    let mut folded = windows.next()?;
+    folded.set_window(folded.start_s().div_euclid(HOUR_S) * HOUR_S, longest);
+    for later in windows {
+        folded.take_in(later);
+    }
+    Some(folded)
+}
+
+/// Merges a machine's windows of one hour, oldest first, to one.
+#[must_use]
+pub fn fold_vm(windows: Vec<VmRollup>) -> Option<VmRollup> {
+    fold(windows)
+}
+
+/// Merges a host's windows likewise.
+#[must_use]
+pub fn fold_host(windows: Vec<HostRollup>) -> Option<HostRollup> {
+    fold(windows)
+}
+
+/// Leaves out windows that came after their hour had been merged: they may be in it already. Sorts by time.
+fn without_folded<W: Window>(mut windows: Vec<W>) -> Vec<W> {
+    // The longer one of two that begin together comes first.
+    windows.sort_by_key(|window| (window.start_s(), -window.window_s()));
+    let mut covered_until = i64::MIN;
+    windows.retain(|window| {
+        if window.start_s() < covered_until && window.window_s() < HOUR_S {
+            return false;
+        }
+        if window.window_s() >= HOUR_S {
+            covered_until = window.start_s() + HOUR_S;
+        }
+        true
+    });
+    windows
+}
+
+/// A machine's windows, oldest first, without those that an hourly one stands for.
+#[must_use]
+pub fn without_folded_vm(windows: Vec<VmRollup>) -> Vec<VmRollup> {
+    without_folded(windows)
+}
+
+/// A host's windows likewise.
+#[must_use]
+pub fn without_folded_host(windows: Vec<HostRollup>) -> Vec<HostRollup> {
+    without_folded(windows)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,6 +247,20 @@ mod tests {
         let merged = merge_host(vec![host(0, Some(5)), host(300, None), host(600, Some(3))], 900);
         assert_eq!(merged.len(), 1);
         assert_eq!(merged[0].available_min_bytes, Some(3));
+    }
+
+    #[test]
+    fn an_hour_is_folded_to_one_window_and_what_comes_late_is_left_out() {
+        let hour =
+            fold_vm(vec![window(3600, 60, Some(9), Some(4)), window(6900, 60, Some(7), Some(8))]).unwrap();
+        assert_eq!((hour.start_s(), hour.window_s(), hour.readings), (3600, 3600, 120));
+        assert_eq!((hour.rss_max_bytes, hour.rss_mean_bytes), (Some(9), Some(6)));
+        assert_eq!(fold_vm(vec![hour.clone()]), Some(hour.clone()), "once is as good as twice");
+        assert_eq!(fold_vm(vec![]), None);
+        let next = window(7200, 1, None, None);
+        let late =
+            vec![next.clone(), window(3600, 60, None, None), window(6900, 60, None, None), hour.clone()];
+        assert_eq!(without_folded_vm(late), [hour, next]);
     }
 
     proptest! {

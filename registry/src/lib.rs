@@ -19,12 +19,14 @@ use memharvest_proto::registry::v1::model_service_server::ModelServiceServer;
 use memharvest_proto::registry::v1::token_service_server::TokenServiceServer;
 use memharvest_proto::registry::v1::violation_service_server::ViolationServiceServer;
 use memharvest_proto::registry::v1::{AgentKind, RegisterAgentRequest};
-use memharvest_services::admin_server::AdminServer;
+use memharvest_services::Service;
+use memharvest_services::admin_server::{AdminHandle, AdminServer};
+use memharvest_services::listener::{self, Bound};
+use memharvest_services::mesh_clock::MeshClock;
 use memharvest_services::metrics::Metrics;
-use memharvest_services::readiness::Readiness;
+use memharvest_services::readiness::{Part, Readiness};
 use memharvest_services::rpc_server::{MAX_MESSAGE_BYTES, RpcServer};
 use memharvest_services::shutdown::Stop;
-use memharvest_services::{Service, listener};
 use uuid::Uuid;
 
 pub mod boundary;
@@ -49,17 +51,15 @@ use lease::keeper::LeaseKeeper;
 use metrics::RegistryMetrics;
 use presence::Presence;
 use rpc::agents::AgentRpc;
-use settings::RegistrySettings;
-use store::AgentStore;
+use settings::{Database, RegistrySettings};
+use store::postgres::PostgresStore;
 use store::sqlite::SqliteStore;
+use store::{AgentStore, Store};
 use token::LastUse;
-use upkeep::Checkpoints;
+use upkeep::{Checkpoints, KeepHistory, all_agents};
 
 /// Who this process is.
 pub const SERVICE: Service = Service::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
-
-/// Agents read at once when the process starts.
-const AGENTS_AT_ONCE: u32 = 1000;
 
 /// A registry that listens.
 pub struct Running {
@@ -101,89 +101,123 @@ pub async fn start(settings: RegistrySettings, stop: Stop) -> anyhow::Result<Run
     let registry_metrics = RegistryMetrics::register(&metrics)?;
     let readiness = Readiness::default();
     let database = readiness.part("database");
-    let admin = AdminServer::new(&metrics, &readiness, &stop).spawn(admin);
+    let handle = AdminServer::new(&metrics, &readiness, &stop).spawn(admin);
+    let admin = Admin { address: admin_address, handle };
 
-    let store = Arc::new(SqliteStore::open(&settings.database_path()?).await?);
-    let presence = Arc::new(Mutex::new(restore_presence(store.as_ref(), &settings).await?));
-    let agents = AgentRpc::new(Arc::clone(&store), Arc::clone(&presence));
-    let instance_id = Uuid::new_v4().to_string();
-    let own = RegisterAgentRequest {
-        agent_id: settings.agent_id.clone(),
-        kind: AgentKind::Registry.into(),
-        name: settings.agent_id.clone(),
-        version: SERVICE.version.to_owned(),
-        instance_id: instance_id.clone(),
-        address: settings.common.advertised(grpc_address),
-        admin_address: settings.common.advertised_admin(admin_address),
-        ..RegisterAgentRequest::default()
+    let process = Process { settings, grpc, admin, metrics, registry_metrics, database, clock, stop };
+    let serve = match process.settings.database()? {
+        Database::Sqlite(path) => process.serve_from(SqliteStore::open(&path).await?).await?,
+        Database::Postgres(address) => process.serve_from(PostgresStore::open(&address).await?).await?,
     };
-    agents.register(&own).await.context("cannot list the registry among the agents")?;
-    database.ready();
-    tracing::info!(grpc = %grpc_address, admin = %admin_address, "serving gRPC on {grpc_address}, metrics on {admin_address}");
+    Ok(Running { grpc_address, admin_address, serve })
+}
 
-    let used = LastUse::default();
-    let checkpoints = Checkpoints {
-        used: used.clone(),
-        store: Arc::clone(&store),
-        presence,
-        metrics: registry_metrics.clone(),
-        agent_id: settings.agent_id.clone(),
-        instance_id,
-    };
-    let harvest = rpc::harvest::HarvestRpc::new(Arc::clone(&store), clock, registry_metrics.clone());
-    let violations = rpc::violations::ViolationRpc::new(Arc::clone(&store), registry_metrics.clone());
-    let leases = rpc::leases::LeaseRpc::new(Arc::clone(&store), clock);
-    let lease_keeper = LeaseKeeper {
-        store: Arc::clone(&store),
-        clock,
-        notice: settings.revoke_notice,
-        author: settings.agent_id.clone(),
-    };
-    let models = rpc::models::ModelRpc::new(Arc::clone(&store));
-    let tokens = rpc::tokens::TokenRpc::new(Arc::clone(&store), used);
-    let rpc_server = RpcServer::new(&metrics, DESCRIPTORS)
-        .add_service(AgentServiceServer::new(agents).max_decoding_message_size(MAX_MESSAGE_BYTES))
-        .add_service(BoundaryServiceServer::new(rpc::boundaries::BoundaryRpc::new(Arc::clone(&store))))
-        .add_service(HarvestServiceServer::new(harvest).max_decoding_message_size(MAX_MESSAGE_BYTES))
-        .add_service(ViolationServiceServer::new(violations).max_decoding_message_size(MAX_MESSAGE_BYTES))
-        .add_service(AuditServiceServer::new(rpc::audit::AuditRpc::new(Arc::clone(&store))))
-        .add_service(LeaseServiceServer::new(leases))
-        .add_service(ModelServiceServer::new(models).max_decoding_message_size(MAX_MESSAGE_BYTES))
-        .add_service(TokenServiceServer::new(tokens));
-    let serve = async move {
-        let drain_deadline = settings.common.drain_deadline;
-        let rpc = async {
-            let outcome = rpc_server.serve(grpc, &stop, drain_deadline).await;
-            stop.request();
-            outcome
+/// The admin server, and where it listens.
+struct Admin {
+    address: SocketAddr,
+    handle: AdminHandle,
+}
+
+/// What is there before the store is.
+struct Process {
+    settings: RegistrySettings,
+    grpc: Bound,
+    admin: Admin,
+    metrics: Metrics,
+    registry_metrics: RegistryMetrics,
+    /// Ready once the store is.
+    database: Part,
+    clock: MeshClock,
+    stop: Stop,
+}
+
+impl Process {
+    /// Makes everything ready that answers from a store.
+    async fn serve_from(self, store: impl Store) -> anyhow::Result<BoxFuture<'static, anyhow::Result<()>>> {
+        let Self { settings, grpc, admin, metrics, registry_metrics, database, clock, stop } = self;
+        let store = Arc::new(store);
+        let presence = Arc::new(Mutex::new(restore_presence(store.as_ref(), &settings).await?));
+        let agents = AgentRpc::new(Arc::clone(&store), Arc::clone(&presence));
+        let instance_id = Uuid::new_v4().to_string();
+        let own = RegisterAgentRequest {
+            agent_id: settings.agent_id.clone(),
+            kind: AgentKind::Registry.into(),
+            name: settings.agent_id.clone(),
+            version: SERVICE.version.to_owned(),
+            instance_id: instance_id.clone(),
+            address: settings.common.advertised(grpc.address),
+            admin_address: settings.common.advertised_admin(admin.address),
+            ..RegisterAgentRequest::default()
         };
-        let (outcome, (), (), (), ()) = tokio::join!(
-            rpc,
-            lease_keeper.run(stop.clone()),
-            snapshot::prune(Arc::clone(&store), clock, stop.clone()),
-            checkpoints.run(stop.clone(), settings.heartbeat_interval),
-            upkeep::prune(Arc::clone(&store), clock, settings.retention, registry_metrics, stop.clone()),
+        agents.register(&own).await.context("cannot list the registry among the agents")?;
+        database.ready();
+        tracing::info!(
+            grpc = %grpc.address, admin = %admin.address,
+            "serving gRPC on {}, metrics on {}", grpc.address, admin.address
         );
-        store.close().await;
-        drop(admin);
-        Ok(outcome?)
-    };
-    Ok(Running { grpc_address, admin_address, serve: Box::pin(serve) })
+
+        let used = LastUse::default();
+        let checkpoints = Checkpoints {
+            used: used.clone(),
+            store: Arc::clone(&store),
+            presence,
+            metrics: registry_metrics.clone(),
+            agent_id: settings.agent_id.clone(),
+            instance_id,
+        };
+        let history = KeepHistory {
+            store: Arc::clone(&store),
+            clock,
+            hourly_after: settings.hourly_after,
+            retention: settings.retention,
+            metrics: registry_metrics.clone(),
+        };
+        let harvest = rpc::harvest::HarvestRpc::new(Arc::clone(&store), clock, registry_metrics.clone());
+        let violations = rpc::violations::ViolationRpc::new(Arc::clone(&store), registry_metrics);
+        let leases = rpc::leases::LeaseRpc::new(Arc::clone(&store), clock);
+        let lease_keeper = LeaseKeeper {
+            store: Arc::clone(&store),
+            clock,
+            notice: settings.revoke_notice,
+            author: settings.agent_id.clone(),
+        };
+        let models = rpc::models::ModelRpc::new(Arc::clone(&store));
+        let tokens = rpc::tokens::TokenRpc::new(Arc::clone(&store), used);
+        let rpc_server = RpcServer::new(&metrics, DESCRIPTORS)
+            .add_service(AgentServiceServer::new(agents).max_decoding_message_size(MAX_MESSAGE_BYTES))
+            .add_service(BoundaryServiceServer::new(rpc::boundaries::BoundaryRpc::new(Arc::clone(&store))))
+            .add_service(HarvestServiceServer::new(harvest).max_decoding_message_size(MAX_MESSAGE_BYTES))
+            .add_service(ViolationServiceServer::new(violations).max_decoding_message_size(MAX_MESSAGE_BYTES))
+            .add_service(AuditServiceServer::new(rpc::audit::AuditRpc::new(Arc::clone(&store))))
+            .add_service(LeaseServiceServer::new(leases))
+            .add_service(ModelServiceServer::new(models).max_decoding_message_size(MAX_MESSAGE_BYTES))
+            .add_service(TokenServiceServer::new(tokens));
+        Ok(Box::pin(async move {
+            let drain_deadline = settings.common.drain_deadline;
+            let rpc = async {
+                let outcome = rpc_server.serve(grpc, &stop, drain_deadline).await;
+                stop.request();
+                outcome
+            };
+            let (outcome, (), (), (), (), ()) = tokio::join!(
+                rpc,
+                lease_keeper.run(stop.clone()),
+                snapshot::prune(Arc::clone(&store), clock, stop.clone()),
+                checkpoints.run(stop.clone(), settings.heartbeat_interval),
+                history.run(stop.clone()),
+                store.follow(stop.clone()),
+            );
+            store.close().await;
+            drop(admin.handle);
+            Ok(outcome?)
+        }))
+    }
 }
 
 /// What the last registry knew of the agents.
 async fn restore_presence(store: &impl AgentStore, settings: &RegistrySettings) -> anyhow::Result<Presence> {
     let listened_until = store.listened_until_ns().await?;
-    let mut agents = Vec::new();
-    loop {
-        let after =
-            agents.last().map_or("", |stored: &store::StoredAgent| stored.agent.agent_id.as_str()).to_owned();
-        let found = store.agents(&after, &[], AGENTS_AT_ONCE).await?;
-        if found.is_empty() {
-            break;
-        }
-        agents.extend(found);
-    }
+    let agents = all_agents(store).await?;
     let now = time::now_to_ns(Timestamp::now());
     Ok(Presence::restore(settings.timing(), &agents, listened_until, now))
 }

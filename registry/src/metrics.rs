@@ -11,6 +11,7 @@ use crate::store::Stored;
 pub struct RegistryMetrics {
     stored: IntCounterVec,
     pruned: IntCounter,
+    folded: IntCounter,
     checkpoint_failures: IntCounter,
     vms: IntGauge,
     hosts: IntGauge,
@@ -34,6 +35,10 @@ impl RegistryMetrics {
             "memharvest_registry_records_pruned_total",
             "Records of history removed because they were older than the retention.",
         )?;
+        let folded = IntCounter::new(
+            "memharvest_registry_records_folded_total",
+            "Records of history merged to hourly ones because they were old.",
+        )?;
         let checkpoint_failures = IntCounter::new(
             "memharvest_registry_checkpoint_failures_total",
             "Times that the heartbeats could not be written down.",
@@ -48,11 +53,12 @@ impl RegistryMetrics {
         let registry = metrics.registry();
         registry.register(Box::new(stored.clone()))?;
         registry.register(Box::new(pruned.clone()))?;
+        registry.register(Box::new(folded.clone()))?;
         registry.register(Box::new(checkpoint_failures.clone()))?;
         registry.register(Box::new(vms.clone()))?;
         registry.register(Box::new(hosts.clone()))?;
         registry.register(Box::new(database_bytes.clone()))?;
-        let all = Self { stored, pruned, checkpoint_failures, vms, hosts, database_bytes };
+        let all = Self { stored, pruned, folded, checkpoint_failures, vms, hosts, database_bytes };
         for kind in ["vm_rollup", "host_rollup", "host_harvest", "coverage", "violation"] {
             all.count(kind, 0);
         }
@@ -79,6 +85,11 @@ impl RegistryMetrics {
     /// So many records of history were removed.
     pub(crate) fn pruned(&self, records: u64) {
         self.pruned.inc_by(records);
+    }
+
+    /// So many records of history were merged to hourly ones.
+    pub(crate) fn folded(&self, records: u64) {
+        self.folded.inc_by(records);
     }
 
     /// The heartbeats could not be written down.

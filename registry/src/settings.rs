@@ -8,6 +8,34 @@ use memharvest_services::settings::{Common, Settings, SettingsError, duration};
 
 use crate::identifier;
 use crate::presence::Timing;
+use crate::store::postgres::Address;
+
+/// A database as the setting names it. It may hold a password: it is not shown.
+#[derive(Clone)]
+pub struct DatabaseUrl(String);
+
+impl std::fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0.split_once("://").map_or(&self.0, |(scheme, _)| scheme))
+    }
+}
+
+impl std::str::FromStr for DatabaseUrl {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// Where the registry keeps what must last.
+#[derive(Clone, Debug)]
+pub enum Database {
+    /// A file, which one registry uses.
+    Sqlite(PathBuf),
+    /// A server, which several registries may share.
+    Postgres(Box<Address>),
+}
 
 /// The store of memharvest: agents, boundaries, roll-ups and violations.
 #[derive(Debug, Clone, clap::Parser)]
@@ -17,9 +45,20 @@ pub struct RegistrySettings {
     #[arg(long, value_name = "ADDR:PORT", env = "MEMHARVEST_LISTEN", default_value = "127.0.0.1:7401")]
     pub listen: SocketAddr,
 
-    /// Database: the path of a SQLite file, or `sqlite:PATH`; made where it is not there
-    #[arg(long, value_name = "PATH|URL", env = "MEMHARVEST_DATABASE", default_value = "memharvest.db")]
-    pub database: String,
+    /// Database: the path of a SQLite file or `sqlite:PATH`, made where it is not there; or `postgres://USER@HOST/DATABASE`, which several
+    /// registries may share (its password is better given as PGPASSWORD or in a password file than here)
+    #[arg(
+        long,
+        value_name = "PATH|URL",
+        env = "MEMHARVEST_DATABASE",
+        hide_env_values = true,
+        default_value = "memharvest.db"
+    )]
+    pub database: DatabaseUrl,
+
+    /// After how long roll-ups of 5 minutes are merged to hourly ones
+    #[arg(long, value_name = "DURATION", env = "MEMHARVEST_HOURLY_AFTER", default_value = "7d", value_parser = duration)]
+    pub hourly_after: Duration,
 
     /// How long roll-ups are kept
     #[arg(long, value_name = "DURATION", env = "MEMHARVEST_RETENTION", default_value = "400d", value_parser = duration)]
@@ -47,25 +86,26 @@ pub struct RegistrySettings {
 }
 
 impl RegistrySettings {
-    /// The database's file.
+    /// Which database it is.
     ///
     /// # Errors
-    /// The setting names no SQLite file.
-    pub fn database_path(&self) -> Result<PathBuf, SettingsError> {
-        let refuse =
-            |what: &str| Err(SettingsError::Refused(format!("--database {}: {what}", self.database)));
-        let text = self.database.as_str();
+    /// The setting names none.
+    pub fn database(&self) -> Result<Database, SettingsError> {
+        let text = self.database.0.as_str();
         if text.starts_with("postgres:") || text.starts_with("postgresql:") {
             // The URL may hold a password: it is not repeated.
-            return Err(SettingsError::Refused(
-                "--database: postgres is not supported by this version yet; give the path of a SQLite file"
-                    .to_owned(),
-            ));
+            return Address::parse(text)
+                .map(|address| Database::Postgres(Box::new(address)))
+                .map_err(|error| SettingsError::Refused(format!("--database: {error}")));
         }
+        let refuse = |what: &str| Err(SettingsError::Refused(format!("--database {text}: {what}")));
         let path = match text.strip_prefix("sqlite:") {
             Some(rest) => rest.strip_prefix("//").unwrap_or(rest),
             None if text.contains("://") => {
-                return refuse("no such kind of database; give the path of a SQLite file");
+                return Err(SettingsError::Refused(
+                    "--database: no such kind of database; give the path of a SQLite file or a postgres:// URL"
+                        .to_owned(),
+                ));
             }
             None => text,
         };
@@ -74,7 +114,21 @@ impl RegistrySettings {
             ":memory:" => refuse(
                 "a database in memory would lose what was acknowledged; give the path of a SQLite file",
             ),
-            path => Ok(Path::new(path).to_owned()),
+            path => Ok(Database::Sqlite(Path::new(path).to_owned())),
+        }
+    }
+
+    /// The database's file.
+    ///
+    /// # Errors
+    /// The setting names no SQLite file.
+    pub fn database_path(&self) -> Result<PathBuf, SettingsError> {
+        match self.database()? {
+            Database::Sqlite(path) => Ok(path),
+            Database::Postgres(_) => Err(SettingsError::Refused(
+                "--database: this works on SQLite files only; use PostgreSQL's own tools, such as pg_dump"
+                    .to_owned(),
+            )),
         }
     }
 
@@ -91,11 +145,14 @@ impl Settings for RegistrySettings {
     }
 
     fn validate(&self) -> Result<(), SettingsError> {
-        self.database_path()?;
+        self.database()?;
         self.common.check_listener("--listen", self.listen)?;
         let refuse = |message: &str| Err(SettingsError::Refused(message.to_owned()));
         if self.retention < Duration::from_hours(1) {
             return refuse("--retention must be at least 1h");
+        }
+        if self.hourly_after < Duration::from_hours(2) {
+            return refuse("--hourly-after must be at least 2h");
         }
         if !(Duration::from_millis(50)..=Duration::from_hours(1)).contains(&self.heartbeat_interval) {
             return refuse("--heartbeat-interval must be from 50ms to 1h");
@@ -137,13 +194,27 @@ mod tests {
     #[test]
     fn every_other_database_is_refused() {
         let refusal = |text: &str| with(&["--database", text]).validate().unwrap_err().to_string();
+        assert!(refusal("postgres://user:secret@db:x/y").contains("--database: it is no URL"));
+        assert!(!refusal("postgres://user:secret@db:x/y").contains("secret"));
         assert_eq!(
-            refusal("postgres://user:secret@db/x"),
-            "--database: postgres is not supported by this version yet; give the path of a SQLite file"
+            refusal("postgres://user:secret@db/x?passwd=secret"),
+            "--database: the URL has a parameter passwd, which is not known; leave it out"
         );
         assert!(refusal("mysql://db/x").contains("no such kind of database"));
         assert!(refusal("sqlite:").contains("names no file"));
         assert!(refusal(":memory:").contains("would lose"));
+    }
+
+    #[test]
+    fn a_postgres_url_is_shown_without_its_password() {
+        let settings = with(&["--database", "postgres://ann:secret@db:5433/mesh?sslmode=require"]);
+        settings.validate().unwrap();
+        let Database::Postgres(address) = settings.database().unwrap() else { panic!("not a server") };
+        assert_eq!(address.to_string(), "postgres://ann@db:5433/mesh");
+        for shown in [format!("{settings:?}"), format!("{address:?}")] {
+            assert!(!shown.contains("secret"), "{shown}");
+        }
+        assert!(settings.database_path().unwrap_err().to_string().contains("pg_dump"));
     }
 
     #[test]
@@ -153,6 +224,7 @@ mod tests {
         assert_eq!(defaults.retention, Duration::from_hours(400 * 24));
         for args in [
             ["--retention", "5m"],
+            ["--hourly-after", "1h"],
             ["--heartbeat-interval", "1ms"],
             ["--lost-after", "1s"],
             ["--revoke-notice", "25h"],

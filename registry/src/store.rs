@@ -5,19 +5,23 @@
 
 use std::collections::BTreeMap;
 
+use memharvest_proto::collector::v1::Finding;
 use memharvest_proto::registry::v1::{
     Agent, AgentKind, AuditEvent, Boundary, BoundaryValues, CoverageRollup, HostHarvest, HostRollup, Lease,
     LeaseState, ModelSnapshot, RecordHarvestRequest, RegisterAgentRequest, Role, Token, Violation,
     ViolationCount, ViolationKind, ViolationState, VmRollup,
 };
+use memharvest_services::shutdown::Stop;
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::lease::{Moment, Refusal, Reservation};
 use crate::scope::Scope;
 
+pub mod postgres;
 pub mod sqlite;
 
+mod failure;
 mod hints;
 
 /// Why a store did not do what it was asked.
@@ -85,6 +89,23 @@ pub struct StoredAgent {
     pub agent: Agent,
     /// How often an operator told it to sample, in nanoseconds.
     pub ordered_interval_ns: Option<i64>,
+    /// Other processes that used its id, and when each was last heard, in nanoseconds since 1970.
+    pub others: BTreeMap<String, i64>,
+    /// A collector's older namesake in service: its host may have been reinstalled.
+    pub namesake: Option<String>,
+}
+
+/// When a process was heard under the id of an agent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SignOfLife {
+    /// The agent.
+    pub agent_id: String,
+    /// The process.
+    pub instance_id: String,
+    /// When, in nanoseconds since 1970.
+    pub last_seen_ns: i64,
+    /// What it found, where that is to be written down as well.
+    pub findings: Option<Vec<Finding>>,
 }
 
 /// Agents.
@@ -126,10 +147,10 @@ pub trait AgentStore: Send + Sync + 'static {
         change: &Change,
     ) -> impl Future<Output = Result<StoredAgent>> + Send;
 
-    /// Writes down when agents were last heard, and until when the registry has listened.
+    /// Writes down when agents were last heard, and until when the registry has listened; what is written already and newer stays.
     fn checkpoint_agents(
         &self,
-        heard: &[(String, i64)],
+        heard: &[SignOfLife],
         listened_until_ns: i64,
     ) -> impl Future<Output = Result<()>> + Send;
 
@@ -244,6 +265,12 @@ pub trait HarvestStore: Send + Sync + 'static {
 
     /// The host that a machine was last recorded on.
     fn host_of(&self, vm: Uuid) -> impl Future<Output = Result<Option<String>>> + Send;
+
+    /// Makes room for the windows that come next.
+    fn prepare_history(&self, now_s: i64) -> impl Future<Output = Result<()>> + Send;
+
+    /// Merges a step of the windows before a second to hourly ones; returns how many were merged. 0: nothing is left to merge.
+    fn fold_history(&self, before_s: i64) -> impl Future<Output = Result<u64>> + Send;
 
     /// Removes a small step of the history before a second; returns how many records went. 0: nothing is left to remove.
     fn prune_history(&self, before_s: i64) -> impl Future<Output = Result<u64>> + Send;
@@ -472,18 +499,11 @@ pub trait AuditStore: Send + Sync + 'static {
 pub trait Store:
     AgentStore + BoundaryStore + HarvestStore + ViolationStore + LeaseStore + ModelStore + TokenStore + AuditStore
 {
-}
+    /// Hears of what other registries on the same database change, and wakes who waits for it, until `stop` is requested.
+    fn follow(&self, stop: Stop) -> impl Future<Output = ()> + Send;
 
-impl<T> Store for T where
-    T: AgentStore
-        + BoundaryStore
-        + HarvestStore
-        + ViolationStore
-        + LeaseStore
-        + ModelStore
-        + TokenStore
-        + AuditStore
-{
+    /// Finishes what is running and lets go of the database.
+    fn close(&self) -> impl Future<Output = ()> + Send;
 }
 
 /// The etag of a thing that counts its changes: the text of the HTTP header, quotes included. The count goes on when the thing is removed

@@ -3,6 +3,9 @@
 
 #[path = "store_contract/leases.rs"]
 mod leases;
+#[path = "registry/postgres.rs"]
+#[expect(dead_code, reason = "shared with other tests")]
+mod postgres;
 #[path = "registry/records.rs"]
 mod records;
 #[path = "store_contract/secrets.rs"]
@@ -10,17 +13,20 @@ mod secrets;
 
 use std::collections::BTreeMap;
 
+use memharvest_proto::collector::v1::Finding;
 use memharvest_proto::registry::v1::{
     AgentKind, AgentState, BoundaryValues, HostRollup, RecordHarvestRequest, Violation, ViolationKind,
     ViolationState, VmRollup,
 };
 use memharvest_registry::scope::Scope;
+use memharvest_registry::store::postgres::{Address, PostgresStore};
 use memharvest_registry::store::sqlite::SqliteStore;
 use memharvest_registry::store::{
-    AuditFilter, BoundaryStore, Change, Range, Store, StoreError, ViolationFilter,
+    AuditFilter, BoundaryStore, Change, HarvestStore, Range, SignOfLife, Store, StoreError, ViolationFilter,
 };
 use proptest::prelude::*;
 use records::{T0, at, batch_of, closed, coverage, harvest, host_window, registration, violation, vm_window};
+use sqlx::Connection as _;
 use uuid::Uuid;
 
 use leases::*;
@@ -90,18 +96,57 @@ async fn a_decommissioned_agent_stays_so_until_it_is_started_again(store: impl S
     assert_eq!(back.registered_at, at(1), "its history stays");
 }
 
+fn sign(agent_id: &str, instance_id: &str, seen_s: i64) -> SignOfLife {
+    let (agent_id, instance_id) = (agent_id.to_owned(), instance_id.to_owned());
+    SignOfLife { agent_id, instance_id, last_seen_ns: seen_s * NS, findings: None }
+}
+
 async fn heartbeats_are_written_down_in_batches_and_never_go_back(store: impl Store) {
     store.register_agent(&registration("h", "a"), NS).await.unwrap();
     let etag = store.agent("h").await.unwrap().agent.etag;
     assert_eq!(store.listened_until_ns().await.unwrap(), 0);
-    store
-        .checkpoint_agents(&[("h".to_owned(), 9 * NS), ("unknown".to_owned(), 9 * NS)], 10 * NS)
-        .await
-        .unwrap();
-    store.checkpoint_agents(&[("h".to_owned(), 5 * NS)], 11 * NS).await.unwrap();
+    let finding = Finding { code: "no_period".to_owned(), ..Finding::default() };
+    let told = SignOfLife { findings: Some(vec![finding.clone()]), ..sign("h", "a", 9) };
+    store.checkpoint_agents(&[told, sign("unknown", "a", 9)], 10 * NS).await.unwrap();
+    let stale = SignOfLife { findings: Some(vec![]), ..sign("h", "a", 5) };
+    store.checkpoint_agents(&[stale], 11 * NS).await.unwrap();
+    store.checkpoint_agents(&[], 7 * NS).await.unwrap();
     let agent = store.agent("h").await.unwrap().agent;
-    assert_eq!((agent.last_seen_at, agent.etag), (at(9), etag));
+    assert_eq!((agent.last_seen_at, agent.etag, agent.findings), (at(9), etag, vec![finding]));
     assert_eq!(store.listened_until_ns().await.unwrap(), 11 * NS);
+    let many: Vec<_> = (0..1100).map(|i| sign("h", "a", 20 + i)).collect();
+    store.checkpoint_agents(&many, 12 * NS).await.unwrap();
+    assert_ne!(store.agent("h").await.unwrap().agent.last_seen_at, at(9));
+    store.register_agent(&registration("h", "b"), 3000 * NS).await.unwrap();
+    assert!(
+        store.agent("h").await.unwrap().agent.findings.is_empty(),
+        "another process has found nothing yet"
+    );
+}
+
+async fn processes_that_share_an_id_and_hosts_that_share_a_name_are_told(store: impl Store) {
+    store.register_agent(&registration("h", "a"), NS).await.unwrap();
+    store.checkpoint_agents(&[sign("h", "a", 2)], 2 * NS).await.unwrap();
+    let second = store.register_agent(&registration("h", "b"), 3 * NS).await.unwrap();
+    assert_eq!(second.others, BTreeMap::from([("a".to_owned(), 2 * NS)]));
+    store.checkpoint_agents(&[sign("h", "a", 9), sign("h", "b", 8)], 10 * NS).await.unwrap();
+    store.checkpoint_agents(&[sign("h", "a", 4)], 11 * NS).await.unwrap();
+    let found = store.agent("h").await.unwrap();
+    assert_eq!((found.agent.last_seen_at, &found.others["a"]), (at(8), &(9 * NS)));
+    let back = store.register_agent(&registration("h", "a"), 12 * NS).await.unwrap();
+    assert_eq!(back.others, BTreeMap::from([("b".to_owned(), 8 * NS)]));
+    store.checkpoint_agents(&[], 90_000 * NS).await.unwrap();
+    assert!(store.agent("h").await.unwrap().others.is_empty(), "forgotten after a day");
+
+    let mut reinstalled = registration("i", "c");
+    reinstalled.name = "h.example".to_owned();
+    assert_eq!(store.register_agent(&reinstalled, 20 * NS).await.unwrap().namesake.as_deref(), Some("h"));
+    let list = store.agents("", &[], 10).await.unwrap();
+    let told: Vec<_> =
+        list.iter().map(|one| (one.agent.agent_id.as_str(), one.namesake.as_deref())).collect();
+    assert_eq!(told, [("h", None), ("i", Some("h"))]);
+    store.decommission_agent("h", &by("ann")).await.unwrap();
+    assert_eq!(store.agent("i").await.unwrap().namesake, None);
 }
 
 async fn a_boundary_is_versioned_and_guarded_by_its_etag(store: impl Store) {
@@ -298,32 +343,116 @@ async fn coverage_is_summed_and_a_retry_does_not_count_twice(store: impl Store) 
     assert!(store.coverage("", T0 + 301).await.unwrap().is_empty());
 }
 
-async fn old_history_goes_in_small_steps_and_the_rest_stays(store: impl Store) {
-    for vm in 0..3 {
-        let windows = (0..1000).map(|i| vm_window(vm, T0 + i * 300)).collect();
-        store.record_harvest(&batch_of(windows)).await.unwrap();
-    }
-    let batch = RecordHarvestRequest {
-        hosts: vec![host_window("h", T0), host_window("h", T0 + 999 * 300)],
-        coverage: vec![coverage("h", T0, 1, 1), coverage("h", T0 + 999 * 300, 2, 2)],
-        ..batch_of(vec![])
-    };
-    store.record_harvest(&batch).await.unwrap();
-    let before = T0 + 999 * 300;
+const DAY: i64 = 86_400;
+
+/// Takes one kind of step until nothing is left to do; the rows that each touched.
+async fn until_done(mut step: impl AsyncFnMut() -> u64) -> Vec<u64> {
     let mut steps = Vec::new();
     loop {
-        match store.prune_history(before).await.unwrap() {
-            0 => break,
-            gone => steps.push(gone),
+        match step().await {
+            0 => return steps,
+            rows => steps.push(rows),
         }
     }
-    assert!(steps.iter().all(|gone| *gone <= 2000), "{steps:?}");
-    assert_eq!(steps.iter().sum::<u64>(), 3 * 996 + 2, "whole hours before it");
-    let left = store.vm_history(Uuid::from_u128(2), over(0, i64::from(u32::MAX))).await.unwrap();
-    assert_eq!(left.len(), 4);
-    assert_eq!(store.host_history("h", over(0, i64::from(u32::MAX))).await.unwrap().len(), 1);
-    assert_eq!(store.coverage("", 0).await.unwrap()[0].judged, 2);
+}
+
+fn ever() -> Range {
+    over(0, i64::from(u32::MAX))
+}
+
+async fn old_history_goes_and_the_rest_stays(store: impl Store) {
+    let days = [0, 1, 40, 70];
+    let vms = days.iter().flat_map(|day| (0..3).map(move |vm| vm_window(vm, T0 + day * DAY))).collect();
+    let batch = RecordHarvestRequest {
+        hosts: days.iter().map(|day| host_window("h", T0 + day * DAY)).collect(),
+        coverage: days.iter().map(|day| coverage("h", T0 + day * DAY, 1, 1)).collect(),
+        ..batch_of(vms)
+    };
+    store.record_harvest(&batch).await.unwrap();
+    store.prepare_history(T0).await.unwrap();
+    let before = T0 + 70 * DAY;
+    until_done(async || store.fold_history(T0 + DAY).await.unwrap()).await;
+    let steps = until_done(async || store.prune_history(before).await.unwrap()).await;
+    assert!(!steps.is_empty());
+    let left = store.vm_history(Uuid::from_u128(2), ever()).await.unwrap();
+    assert_eq!(left, [vm_window(2, before)]);
+    assert_eq!(store.host_history("h", ever()).await.unwrap().len(), 1);
     assert_eq!(store.latest_vms(None, "", 10).await.unwrap().len(), 3);
+    assert_eq!(store.prune_history(before).await.unwrap(), 0);
+    // What is late for its time is taken, and goes again.
+    assert_eq!(store.record_harvest(&batch).await.unwrap(), 20);
+    assert!(store.vm_history(Uuid::from_u128(2), ever()).await.unwrap().len() > 1);
+    until_done(async || store.prune_history(before).await.unwrap()).await;
+    assert_eq!(store.vm_history(Uuid::from_u128(2), ever()).await.unwrap(), [vm_window(2, before)]);
+}
+
+async fn old_windows_are_merged_to_hourly_ones(store: impl Store) {
+    let window = |vm, start: i64| VmRollup {
+        rss_mean_bytes: Some(5 << 30),
+        demand_mean_bytes: (start % 3600 == 0).then_some(7),
+        quality: if start % 3600 == 300 { 4 } else { 10 },
+        harvestable_bytes: (start % 3600 != 3300).then_some(1),
+        ..vm_window(vm, start)
+    };
+    // Three whole days before the one that T0 lies in, and some of it.
+    let first = T0 / DAY * DAY - 3 * DAY;
+    let starts: Vec<i64> = (first..=T0).step_by(300).collect();
+    let vms: Vec<_> = (0..130).flat_map(|vm| [window(vm, first), window(vm, first + 3300)]).collect();
+    store.record_harvest(&batch_of(vms)).await.unwrap();
+    let batch = RecordHarvestRequest {
+        hosts: starts.iter().map(|start| host_window("h", *start)).collect(),
+        ..batch_of(starts.iter().map(|start| window(7, *start)).collect())
+    };
+    store.record_harvest(&batch).await.unwrap();
+    let before = first + 2 * DAY;
+    assert!(!until_done(async || store.fold_history(before).await.unwrap()).await.is_empty());
+    assert_eq!(store.fold_history(before).await.unwrap(), 0, "all is merged");
+
+    let history = store.vm_history(Uuid::from_u128(7), Range { limit: 2000, ..ever() }).await.unwrap();
+    let (old, new): (Vec<_>, Vec<_>) =
+        history.into_iter().partition(|one| one.window_start.unwrap().seconds < before);
+    assert_eq!((old.len(), new.len()), (48, starts.len() - 2 * 288));
+    let hour = VmRollup {
+        window: records::lasting(3600),
+        readings: 12 * 60,
+        quality: 4,
+        rss_max_bytes: window(7, first + 3300).rss_max_bytes,
+        predicted_rss_bytes: window(7, first + 3300).predicted_rss_bytes,
+        demand_mean_bytes: Some(7),
+        harvestable_bytes: None,
+        ..window(7, first)
+    };
+    assert_eq!(old[0], hour);
+    assert_eq!(new[0], window(7, before));
+    let hosts = store.host_history("h", over(first, first + 7200)).await.unwrap();
+    let of_hour =
+        |start| HostRollup { window: records::lasting(3600), readings: 720, ..host_window("h", start) };
+    assert_eq!(hosts, [of_hour(first), of_hour(first + 3600)]);
+    let latest = store.latest_vms(None, "", 1000).await.unwrap();
+    assert_eq!(latest.len(), 130, "those of which nothing but old windows is there are not forgotten");
+    assert_eq!(latest[7], window(7, T0));
+    assert_eq!(latest[8].window, records::lasting(3600));
+    assert_eq!(store.latest_hosts("").await.unwrap(), [host_window("h", T0)]);
+
+    // One that comes late may be in its hour already.
+    store.record_harvest(&batch_of(vec![window(7, first + 600)])).await.unwrap();
+    until_done(async || store.fold_history(before).await.unwrap()).await;
+    let again = store.vm_history(Uuid::from_u128(7), over(first, first + 3600)).await.unwrap();
+    assert_eq!(again, [hour]);
+}
+
+async fn of_two_records_of_one_window_in_a_batch_the_fuller_one_stays(store: impl Store) {
+    let (vm, host) = (vm_window(1, T0), host_window("h", T0));
+    let batch = RecordHarvestRequest {
+        hosts: vec![host.clone(), HostRollup { readings: 1, ..host.clone() }],
+        harvests: vec![harvest("h", T0, 7), harvest("h", T0 - 5, 8)],
+        coverage: vec![coverage("h", T0, 9, 9), coverage("h", T0, 1, 1)],
+        ..batch_of(vec![vm.clone(), VmRollup { readings: 1, ..vm.clone() }])
+    };
+    store.record_harvest(&batch).await.unwrap();
+    assert_eq!(store.vm_history(Uuid::from_u128(1), ever()).await.unwrap(), [vm]);
+    assert_eq!(store.host_history("h", ever()).await.unwrap(), [host]);
+    assert_eq!(store.coverage("", T0).await.unwrap()[0].judged, 9);
 }
 
 async fn an_episode_goes_forward_only(store: impl Store) {
@@ -447,7 +576,7 @@ async fn any_order_of_reports_ends_alike(store: impl Store, order: Vec<usize>) {
     }
 }
 
-macro_rules! store_contract {
+macro_rules! stamp {
     ($database:ident, $fresh:expr, $($behaviour:ident),* $(,)?) => {
         mod $database {
             use super::*;
@@ -474,19 +603,30 @@ macro_rules! store_contract {
     };
 }
 
+macro_rules! store_contract {
+    ($($behaviour:ident),* $(,)?) => {
+        stamp!(sqlite, fresh_sqlite(), $($behaviour),*);
+        stamp!(postgresql, fresh_postgres(), $($behaviour),*);
+    };
+}
+
 async fn fresh_sqlite() -> (SqliteStore, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&folder.path().join("registry.db")).await.unwrap();
     (store, folder)
 }
 
+async fn fresh_postgres() -> (PostgresStore, ()) {
+    let url = postgres::database().await;
+    (PostgresStore::open(&Address::parse(&url).unwrap()).await.unwrap(), ())
+}
+
 store_contract!(
-    sqlite,
-    fresh_sqlite(),
     an_agent_is_registered_once_and_its_etag_follows_its_changes,
     what_an_operator_orders_outlives_a_restart_of_the_agent,
     a_decommissioned_agent_stays_so_until_it_is_started_again,
     heartbeats_are_written_down_in_batches_and_never_go_back,
+    processes_that_share_an_id_and_hosts_that_share_a_name_are_told,
     a_boundary_is_versioned_and_guarded_by_its_etag,
     changes_of_boundaries_can_be_followed_from_any_revision,
     a_batch_sent_twice_is_stored_once,
@@ -496,7 +636,9 @@ store_contract!(
     a_part_of_a_window_does_not_take_the_place_of_the_whole,
     an_older_harvest_is_passed_over,
     coverage_is_summed_and_a_retry_does_not_count_twice,
-    old_history_goes_in_small_steps_and_the_rest_stays,
+    old_history_goes_and_the_rest_stays,
+    old_windows_are_merged_to_hourly_ones,
+    of_two_records_of_one_window_in_a_batch_the_fuller_one_stays,
     an_episode_goes_forward_only,
     what_people_say_of_a_violation_outlives_later_reports,
     violations_are_listed_newest_first_by_any_filter,
@@ -515,6 +657,47 @@ store_contract!(
 );
 
 #[tokio::test]
+async fn sqlite_removes_and_merges_in_small_steps() {
+    let (store, _folder) = fresh_sqlite().await;
+    for vm in 0..100 {
+        let windows = (0..72).map(|i| vm_window(vm, T0 + i * 300)).collect();
+        store.record_harvest(&batch_of(windows)).await.unwrap();
+    }
+    let merged = until_done(async || store.fold_history(T0 + 2 * 3600).await.unwrap()).await;
+    assert_eq!(merged.iter().sum::<u64>(), 100 * 24);
+    assert!(merged.iter().all(|rows| *rows <= 720), "{merged:?}");
+    let removed = until_done(async || store.prune_history(T0 + 6 * 3600).await.unwrap()).await;
+    assert_eq!(removed.iter().sum::<u64>(), 100 * (2 + 48));
+    assert!(removed.iter().all(|rows| *rows <= 2000), "{removed:?}");
+}
+
+#[tokio::test]
+async fn postgresql_makes_partitions_ahead_and_drops_them() {
+    let url = postgres::database().await;
+    let store = PostgresStore::open(&Address::parse(&url).unwrap()).await.unwrap();
+    let mut connection = sqlx::PgConnection::connect(&url).await.unwrap();
+    let mut partitions = async || -> Vec<String> {
+        let sql =
+            "SELECT relname::text FROM pg_class WHERE relispartition AND relkind = 'r' ORDER BY relname";
+        sqlx::query_scalar(sql).fetch_all(&mut connection).await.unwrap()
+    };
+    store.prepare_history(T0).await.unwrap();
+    let ahead =
+        ["coverage_679", "host_rollups_20370", "host_rollups_20371", "vm_rollups_20370", "vm_rollups_20371"];
+    assert_eq!(partitions().await, ahead);
+    store.record_harvest(&batch_of(vec![vm_window(1, T0), vm_window(1, T0 - 90 * DAY)])).await.unwrap();
+    until_done(async || store.fold_history(T0).await.unwrap()).await;
+    let old = vm_window(1, T0 - 90 * DAY).window_start.unwrap().seconds;
+    assert!(!partitions().await.contains(&format!("vm_rollups_{}", old / DAY)), "dropped once it is merged");
+    assert!(partitions().await.contains(&format!("vm_hours_{}", old / (30 * DAY))));
+    until_done(async || store.prune_history(T0).await.unwrap()).await;
+    assert!(
+        !partitions().await.contains(&format!("vm_hours_{}", old / (30 * DAY))),
+        "dropped when it is too old"
+    );
+}
+
+#[tokio::test]
 async fn the_ledgers_of_sqlite_can_only_be_appended_to() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("registry.db");
@@ -530,5 +713,23 @@ async fn the_ledgers_of_sqlite_can_only_be_appended_to() {
         "UPDATE boundary_versions SET author = 'eve'",
     ] {
         assert!(sqlx::query(forbidden).execute(&pool).await.is_err(), "{forbidden}");
+    }
+}
+
+#[tokio::test]
+async fn the_ledgers_of_postgresql_can_only_be_appended_to() {
+    let url = postgres::database().await;
+    let store = PostgresStore::open(&Address::parse(&url).unwrap()).await.unwrap();
+    store.set_boundary(&Scope::Fleet, &floor(1), "", &by("ann")).await.unwrap();
+    let mut connection = sqlx::PgConnection::connect(&url).await.unwrap();
+    for forbidden in [
+        "DELETE FROM audit_events",
+        "UPDATE audit_events SET author = 'eve'",
+        "TRUNCATE audit_events",
+        "DELETE FROM boundary_versions",
+        "UPDATE boundary_versions SET author = 'eve'",
+    ] {
+        let refused = sqlx::query(forbidden).execute(&mut connection).await.unwrap_err().to_string();
+        assert!(refused.contains("is only ever appended to"), "{forbidden}: {refused}");
     }
 }

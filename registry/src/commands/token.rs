@@ -1,6 +1,5 @@
 //! `token`: what can be done about tokens on the registry's own machine, such as making the first one.
 
-use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,9 +8,10 @@ use memharvest_services::settings::duration;
 use uuid::Uuid;
 
 use super::{print, remark};
-use crate::settings::RegistrySettings;
+use crate::settings::{Database, RegistrySettings};
+use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Change, NewToken, TokenStore};
+use crate::store::{Change, NewToken, Store, TokenStore};
 use crate::time::{instant_to_ns, now_to_ns};
 use crate::token::{self, LONGEST_TTL_S};
 
@@ -90,23 +90,24 @@ fn ttl(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) async fn run(command: TokenCommand, settings: &RegistrySettings) -> anyhow::Result<()> {
-    let store = open(&settings.database_path()?).await?;
+    match settings.database()? {
+        Database::Sqlite(path) => run_on(SqliteStore::open_beside(&path).await?, command).await,
+        Database::Postgres(address) => run_on(PostgresStore::open(&address).await?, command).await,
+    }
+}
+
+async fn run_on(store: impl Store, command: TokenCommand) -> anyhow::Result<()> {
     let done = match command {
         TokenCommand::Create { role, name, ttl, author } => create(&store, role, &name, ttl, &author).await,
         TokenCommand::List => list(&store).await,
         TokenCommand::Revoke { id, reason, author } => {
             let change = Change { author, reason, at_ns: now_to_ns(Timestamp::now()) };
-            store.revoke_token(&id, &change).await?;
-            remark(&format!("token {id} is ended"));
-            Ok(())
+            let revoked = store.revoke_token(&id, &change).await;
+            revoked.map(|_| remark(&format!("token {id} is ended"))).map_err(Into::into)
         }
     };
     store.close().await;
     done
-}
-
-async fn open(path: &Path) -> anyhow::Result<SqliteStore> {
-    Ok(SqliteStore::open_beside(path).await?)
 }
 
 async fn create(

@@ -46,9 +46,7 @@ impl<S: Store> AgentRpc<S> {
     }
 
     fn complete(&self, stored: StoredAgent) -> Agent {
-        let mut agent = stored.agent;
-        self.presence().complete(&mut agent, now_ns());
-        agent
+        self.presence().complete(stored, now_ns())
     }
 
     fn heartbeat_interval(&self) -> prost_types::Duration {
@@ -131,8 +129,20 @@ impl<S: Store> AgentService for AgentRpc<S> {
         check.id("agent_id", &request.agent_id);
         check.that(request.findings.len() <= MAX_FINDINGS, "findings", "must be at most 10000");
         check.done()?;
-        let taken =
-            self.presence().heartbeat(&request.agent_id, &request.instance_id, request.findings, now_ns());
+        let (agent_id, instance_id) = (&request.agent_id, &request.instance_id);
+        let mut taken = self.presence().heartbeat(agent_id, instance_id, request.findings.clone(), now_ns());
+        if taken == Heartbeat::Unknown {
+            // It may have registered with another registry on the same store.
+            match self.store.agent(agent_id).await {
+                Ok(stored) => {
+                    let mut presence = self.presence();
+                    presence.learn(std::slice::from_ref(&stored), now_ns());
+                    taken = presence.heartbeat(agent_id, instance_id, request.findings, now_ns());
+                }
+                Err(StoreError::NotFound(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
         match taken {
             Heartbeat::Heard { ordered_interval_ns } => Ok(Response::new(HeartbeatResponse {
                 heartbeat_interval: Some(self.heartbeat_interval()),
@@ -232,7 +242,7 @@ impl<S: Store> AgentService for AgentRpc<S> {
         check.done()?;
         let stored =
             self.store.update_agent(&agent.agent_id, &agent.etag, labels, interval_ns, &change).await?;
-        self.presence().update(&stored);
+        self.presence().learn(std::slice::from_ref(&stored), now_ns());
         Ok(Response::new(UpdateAgentResponse { agent: Some(self.complete(stored)) }))
     }
 
@@ -246,7 +256,7 @@ impl<S: Store> AgentService for AgentRpc<S> {
         let change = check.change(&request.author, &request.reason, now_ns());
         check.done()?;
         let stored = self.store.decommission_agent(&request.agent_id, &change).await?;
-        self.presence().update(&stored);
+        self.presence().learn(std::slice::from_ref(&stored), now_ns());
         Ok(Response::new(DecommissionAgentResponse { agent: Some(self.complete(stored)) }))
     }
 }

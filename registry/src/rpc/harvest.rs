@@ -32,6 +32,9 @@ const MAX_WINDOWS: usize = 150_000;
 const SECOND_NS: i64 = 1_000_000_000;
 const DAY_S: i64 = 86_400;
 
+/// Steps that are taken where none is asked for and the stored windows are too many.
+const USUAL_STEPS_S: [i64; 3] = [3600, 6 * 3600, DAY_S];
+
 /// Longest step: a year.
 const LONGEST_STEP_S: i64 = 366 * DAY_S;
 
@@ -77,8 +80,18 @@ fn range_of(request: &QueryHistoryRequest, now_s: i64) -> Result<(Range, Option<
         let message = format!("makes more than {MAX_POINTS} points of this range; use {enough} s or more");
         return Err(invalid_field("step", message));
     }
-    let limit = if step_s.is_some() { MAX_WINDOWS } else { MAX_POINTS };
-    Ok((Range { from_s, to_s, limit }, step_s))
+    Ok((Range { from_s, to_s, limit: MAX_WINDOWS }, step_s))
+}
+
+/// The step of an answer of so many stored windows: the one that was asked for, else as they are stored; where those are more than an
+/// answer may hold, the shortest usual one that makes few enough. Days older than a week are stored by the hour.
+fn step_of(asked_s: Option<i64>, range: Range, windows: usize) -> Option<i64> {
+    let points = |step: i64| usize::try_from((range.to_s - range.from_s) / step).unwrap_or(usize::MAX);
+    asked_s.or_else(|| {
+        (windows > MAX_POINTS).then(|| {
+            USUAL_STEPS_S.into_iter().find(|step| points(*step) < MAX_POINTS).unwrap_or(LONGEST_STEP_S)
+        })
+    })
 }
 
 #[tonic::async_trait]
@@ -117,7 +130,7 @@ impl<S: Store> HarvestService for HarvestRpc<S> {
                 let vm = check.vm("vm_id", vm_id);
                 check.done()?;
                 let windows = self.store.vm_history(vm.unwrap_or_default(), range).await?;
-                response.vms = match step_s {
+                response.vms = match step_of(step_s, range, windows.len()) {
                     Some(step_s) => merge_vm(windows, step_s),
                     None => windows,
                 };
@@ -126,7 +139,7 @@ impl<S: Store> HarvestService for HarvestRpc<S> {
                 check.id("host_id", host_id);
                 check.done()?;
                 let windows = self.store.host_history(host_id, range).await?;
-                response.hosts = match step_s {
+                response.hosts = match step_of(step_s, range, windows.len()) {
                     Some(step_s) => merge_host(windows, step_s),
                     None => windows,
                 };
@@ -167,6 +180,16 @@ mod tests {
     fn a_range_without_ends_is_the_last_day() {
         let (range, step) = range_of(&QueryHistoryRequest::default(), 100_000).unwrap();
         assert_eq!((range.from_s, range.to_s, step), (100_001 - DAY_S, 100_001, None));
+    }
+
+    #[test]
+    fn without_a_step_windows_stay_as_stored_until_they_are_too_many() {
+        let days = |days: i64| Range { from_s: 0, to_s: days * DAY_S, limit: MAX_WINDOWS };
+        assert_eq!(step_of(None, days(30), 8640), None);
+        assert_eq!(step_of(None, days(60), 17_280), Some(3600));
+        assert_eq!(step_of(None, days(500), 12_000), Some(6 * 3600));
+        assert_eq!(step_of(None, days(20_000), 12_000), Some(LONGEST_STEP_S));
+        assert_eq!(step_of(Some(300), days(1), 288), Some(300));
     }
 
     #[test]

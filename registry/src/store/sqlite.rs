@@ -8,15 +8,16 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sqlx::error::ErrorKind;
+use memharvest_services::shutdown::Stop;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{Sqlite, SqliteConnection, Transaction};
 
+use crate::store::failure::{SQLITE_BUSY, SQLITE_LOCKED, sqlite_code};
 use crate::store::hints::{FOLLOWED, Hints};
-use crate::store::{Result, StoreError};
+use crate::store::{Result, Store};
 use crate::time::now_to_ns;
 
 // What both databases understand alike is one text, compiled for each; it knows its database by these names.
@@ -25,10 +26,15 @@ type Database = Sqlite;
 type Connection = SqliteConnection;
 type Row = sqlx::sqlite::SqliteRow;
 
+#[path = "sql/agents.rs"]
 mod agents;
+#[path = "sql/audit.rs"]
 mod audit;
+#[path = "sql/boundaries.rs"]
 mod boundaries;
+#[path = "sql/fields.rs"]
 mod fields;
+mod fold;
 mod harvest;
 mod history;
 #[path = "sql/leases.rs"]
@@ -36,8 +42,11 @@ mod leases;
 pub mod maintenance;
 #[path = "sql/models.rs"]
 mod models;
+#[path = "sql/rollups.rs"]
+mod rollups;
 #[path = "sql/tokens.rs"]
 mod tokens;
+#[path = "sql/violations.rs"]
 mod violations;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -176,12 +185,6 @@ impl SqliteStore {
         Ok(Self { path: path.to_owned(), writer, reader, hints, _lock: lock })
     }
 
-    /// Finishes what is running, folds the log into the database and closes the file.
-    pub async fn close(&self) {
-        self.reader.close().await;
-        self.writer.close().await;
-    }
-
     /// A transaction that may write, from its first statement on.
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>> {
         Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
@@ -201,6 +204,17 @@ impl SqliteStore {
     #[expect(clippy::unused_async, reason = "another database has to be asked")]
     async fn database_clock_ns(&self) -> Result<i64> {
         Ok(now_to_ns(jiff::Timestamp::now()))
+    }
+}
+
+impl Store for SqliteStore {
+    /// Nobody else changes the file.
+    async fn follow(&self, _stop: Stop) {}
+
+    /// Folds the log into the database as well.
+    async fn close(&self) {
+        self.reader.close().await;
+        self.writer.close().await;
     }
 }
 
@@ -262,46 +276,17 @@ async fn migrate(path: &Path, pool: &SqlitePool) -> std::result::Result<(), Open
     })
 }
 
-/// SQLite's primary result code of a database error.
-fn primary_code(error: &sqlx::Error) -> Option<i32> {
-    let extended: i32 = error.as_database_error()?.code()?.parse().ok()?;
-    Some(extended & 0xff)
-}
-
-const BUSY: i32 = 5;
-const LOCKED: i32 = 6;
-const FULL: i32 = 13;
 const NOT_A_DATABASE: i32 = 26;
 
 fn open_error(path: &Path, error: &sqlx::Error) -> OpenError {
-    match primary_code(error) {
+    match sqlite_code(error) {
         Some(NOT_A_DATABASE) => OpenError::NoDatabase(path.to_owned()),
-        Some(BUSY | LOCKED) => OpenError::InUse(path.to_owned()),
+        Some(SQLITE_BUSY | SQLITE_LOCKED) => OpenError::InUse(path.to_owned()),
         _ => {
             let cause = error
                 .as_database_error()
                 .map_or_else(|| error.to_string(), |error| error.message().to_owned());
             OpenError::System { path: path.to_owned(), cause }
-        }
-    }
-}
-
-impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> Self {
-        match primary_code(&error) {
-            Some(BUSY | LOCKED) => return Self::Unavailable("locked by another process".to_owned()),
-            Some(FULL) => return Self::Full,
-            _ => {}
-        }
-        match &error {
-            sqlx::Error::PoolTimedOut => Self::Unavailable("too many callers wait for it".to_owned()),
-            sqlx::Error::PoolClosed => Self::Unavailable("it is being closed".to_owned()),
-            sqlx::Error::Database(database)
-                if database.kind() == ErrorKind::Other && database.message().contains("disk is full") =>
-            {
-                Self::Full
-            }
-            _ => Self::Failed(Box::new(error)),
         }
     }
 }

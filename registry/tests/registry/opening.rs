@@ -5,7 +5,7 @@ use std::path::Path;
 use memharvest_proto::registry::v1::BoundaryValues;
 use memharvest_registry::scope::Scope;
 use memharvest_registry::store::sqlite::{OpenError, SqliteStore};
-use memharvest_registry::store::{BoundaryStore, Change};
+use memharvest_registry::store::{BoundaryStore, Change, Store};
 
 async fn refusal(path: &Path) -> String {
     let error = SqliteStore::open(path).await.unwrap_err();

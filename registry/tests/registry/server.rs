@@ -38,6 +38,7 @@ pub(crate) fn settings(database: &Path, flags: &[&str]) -> RegistrySettings {
     // Records of tests are of fixed times; where it is not the matter of the test, none is too old.
     if !flags.contains(&"--retention") {
         settings.retention = Duration::from_hours(100 * 365 * 24);
+        settings.hourly_after = settings.retention;
     }
     settings
 }

@@ -8,15 +8,13 @@ use memharvest_proto::registry::v1::{
 use sqlx::query_builder::Separated;
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 
+use super::rollups::{start_s, window_or_null};
 use super::{SqliteStore, fields};
 use crate::store::Result;
 use crate::time::{duration_to_ns, instant_to_ns};
 
 /// Rows in a statement; with at most 17 columns each it stays far below SQLite's limit of 32,766 values.
 const ROWS: usize = 400;
-
-/// The usual length of a window, which is stored as NULL.
-pub(super) const USUAL_WINDOW_S: i64 = 300;
 
 const UPSERT_HOSTS: &str = "INSERT INTO hosts (host_id, name, latest_s) ";
 const ON_KNOWN_HOST: &str = " ON CONFLICT (host_id) DO UPDATE SET
@@ -82,14 +80,6 @@ async fn upsert<T>(
         written += statement.execute(&mut *connection).await?.rows_affected();
     }
     Ok(written)
-}
-
-fn start_s(start: Option<&prost_types::Timestamp>) -> i64 {
-    start.map_or(0, |start| start.seconds)
-}
-
-fn window_or_null(window: Option<&prost_types::Duration>) -> Option<i64> {
-    window.map(|window| window.seconds).filter(|seconds| *seconds != USUAL_WINDOW_S)
 }
 
 /// Makes all hosts of a batch known; returns their keys.
@@ -263,6 +253,20 @@ async fn record_coverage(
             .push_bind(fields::figure(coverage.held));
     })
     .await
+}
+
+/// Stores windows of machines within a transaction.
+pub(super) async fn store_vms(connection: &mut SqliteConnection, vms: &[VmRollup]) -> Result<u64> {
+    let batch = RecordHarvestRequest { vms: vms.to_vec(), ..RecordHarvestRequest::default() };
+    let keys = host_keys(connection, &batch).await?;
+    record_vms(connection, vms, &keys).await
+}
+
+/// Stores windows of hosts within a transaction.
+pub(super) async fn store_hosts(connection: &mut SqliteConnection, hosts: &[HostRollup]) -> Result<u64> {
+    let batch = RecordHarvestRequest { hosts: hosts.to_vec(), ..RecordHarvestRequest::default() };
+    let keys = host_keys(connection, &batch).await?;
+    Ok(record_hosts(connection, hosts, &keys).await?)
 }
 
 impl SqliteStore {

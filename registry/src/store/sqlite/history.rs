@@ -2,78 +2,18 @@
 
 use memharvest_proto::registry::v1::{CoverageRollup, HostRollup, RecordHarvestRequest, VmRollup};
 use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row, Sqlite};
+use sqlx::{QueryBuilder, Sqlite};
 use uuid::Uuid;
 
-use super::harvest::USUAL_WINDOW_S;
+use super::rollups::{get_coverage, get_host_rollup, get_vm_rollup};
 use super::{SqliteStore, fields};
+use crate::history::{without_folded_host, without_folded_vm};
 use crate::store::{HarvestStore, Range, Result, StoreError, Stored};
 
 /// Rows that one step of pruning removes: a few milliseconds of the writer's time.
 const PRUNED_ROWS: i64 = 2000;
 
 const TABLES_BY_HOUR: [(&str, &str); 2] = [("vm_rollups", "vm_key"), ("host_rollups", "host_key")];
-
-fn window(row: &SqliteRow) -> sqlx::Result<(prost_types::Timestamp, prost_types::Duration)> {
-    let (hour, offset): (i64, i64) = (row.try_get("hour")?, row.try_get("offset_s")?);
-    let length: Option<i64> = row.try_get("window_s")?;
-    let start = prost_types::Timestamp { seconds: hour * 3600 + offset, nanos: 0 };
-    Ok((start, prost_types::Duration { seconds: length.unwrap_or(USUAL_WINDOW_S), nanos: 0 }))
-}
-
-fn get_vm_rollup(row: &SqliteRow) -> sqlx::Result<VmRollup> {
-    let (window_start, window) = window(row)?;
-    Ok(VmRollup {
-        vm_id: fields::get_vm(row, "vm_id")?,
-        vm_name: row.try_get("vm_name")?,
-        host_id: row.try_get("host_id")?,
-        window_start: Some(window_start),
-        window: Some(window),
-        readings: fields::small(row.try_get("readings")?),
-        quality: row.try_get("quality")?,
-        allocated_bytes: fields::get_count_or_none(row, "allocated")?,
-        rss_max_bytes: fields::get_count_or_none(row, "rss_max")?,
-        rss_mean_bytes: fields::get_count_or_none(row, "rss_mean")?,
-        demand_max_bytes: fields::get_count_or_none(row, "demand_max")?,
-        demand_mean_bytes: fields::get_count_or_none(row, "demand_mean")?,
-        predicted_rss_bytes: fields::get_count_or_none(row, "predicted_rss")?,
-        predicted_demand_bytes: fields::get_count_or_none(row, "predicted_demand")?,
-        harvestable_bytes: fields::get_count_or_none(row, "harvestable")?,
-        reclaimable_bytes: fields::get_count_or_none(row, "reclaimable")?,
-        maximum_bytes: fields::get_count_or_none(row, "maximum")?,
-    })
-}
-
-fn get_host_rollup(row: &SqliteRow) -> sqlx::Result<HostRollup> {
-    let (window_start, window) = window(row)?;
-    Ok(HostRollup {
-        host_id: row.try_get("host_id")?,
-        host_name: row.try_get("host_name")?,
-        window_start: Some(window_start),
-        window: Some(window),
-        readings: fields::small(row.try_get("readings")?),
-        vms_running: fields::small(row.try_get("vms_running")?),
-        total_bytes: fields::get_count_or_none(row, "total")?,
-        available_min_bytes: fields::get_count_or_none(row, "available_min")?,
-        allocated_bytes: fields::get_count_or_none(row, "allocated")?,
-        rss_max_bytes: fields::get_count_or_none(row, "rss_max")?,
-        harvestable_bytes: fields::get_count_or_none(row, "harvestable")?,
-        pooled_harvestable_bytes: fields::get_count_or_none(row, "pooled_harvestable")?,
-        reclaimable_bytes: fields::get_count_or_none(row, "reclaimable")?,
-    })
-}
-
-fn get_coverage(row: &SqliteRow) -> sqlx::Result<CoverageRollup> {
-    Ok(CoverageRollup {
-        host_id: row.try_get("host_id")?,
-        signal: row.try_get("signal")?,
-        horizon: fields::get_duration(row, "horizon_ns")?,
-        target_violation_rate: row.try_get("target_violation_rate")?,
-        window_start: Some(prost_types::Timestamp { seconds: row.try_get("since_s")?, nanos: 0 }),
-        judged: fields::get_count(row, "judged")?,
-        held: fields::get_count(row, "held")?,
-    })
-}
 
 /// The hours that a range and a table's rows have in common; each is then one short search in the table.
 const HOURS: &str =
@@ -140,9 +80,7 @@ impl HarvestStore for SqliteStore {
         let select = "SELECT r.*, h.host_id, v.vm_id, v.name AS vm_name";
         let join = "JOIN vms v ON v.vm_key = r.vm_key";
         let rows = self.windows("vm_rollups", "vm_key", select, join, key, range).await?;
-        let mut windows = rows.iter().map(get_vm_rollup).collect::<sqlx::Result<Vec<_>>>()?;
-        windows.sort_by_key(|window| window.window_start.map(|start| start.seconds));
-        Ok(windows)
+        Ok(without_folded_vm(rows.iter().map(get_vm_rollup).collect::<sqlx::Result<_>>()?))
     }
 
     async fn host_history(&self, host_id: &str, range: Range) -> Result<Vec<HostRollup>> {
@@ -154,9 +92,7 @@ impl HarvestStore for SqliteStore {
         let rows = self
             .windows("host_rollups", "host_key", "SELECT r.*, h.host_id, h.name AS host_name", "", key, range)
             .await?;
-        let mut windows = rows.iter().map(get_host_rollup).collect::<sqlx::Result<Vec<_>>>()?;
-        windows.sort_by_key(|window| window.window_start.map(|start| start.seconds));
-        Ok(windows)
+        Ok(without_folded_host(rows.iter().map(get_host_rollup).collect::<sqlx::Result<_>>()?))
     }
 
     async fn latest_vms(&self, after: Option<Uuid>, host_id: &str, limit: u32) -> Result<Vec<VmRollup>> {
@@ -209,6 +145,14 @@ impl HarvestStore for SqliteStore {
     async fn host_of(&self, vm: Uuid) -> Result<Option<String>> {
         let sql = "SELECT h.host_id FROM vms v JOIN hosts h ON h.host_key = v.host_key WHERE v.vm_id = $1";
         Ok(sqlx::query_scalar(sql).bind(vm.as_bytes().as_slice()).fetch_optional(&self.reader).await?)
+    }
+
+    async fn prepare_history(&self, _now_s: i64) -> Result<()> {
+        Ok(())
+    }
+
+    async fn fold_history(&self, before_s: i64) -> Result<u64> {
+        self.fold_step(before_s).await
     }
 
     async fn prune_history(&self, before_s: i64) -> Result<u64> {

@@ -1,10 +1,10 @@
-//! Columns to fields and back.
+//! Columns to fields and back. Like all files beside it, compiled once for each database: `super` says which.
 
 use memharvest_proto::registry::v1::AuditEvent;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
+use sqlx::Row as _;
 use uuid::Uuid;
 
+use super::{Connection, Row};
 use crate::store::{Change, Result, StoreError};
 use crate::time::{duration_from_ns, duration_to_ns, instant_from_ns, instant_to_ns};
 
@@ -29,27 +29,27 @@ pub(super) fn small(value: i64) -> u32 {
 }
 
 /// Reads a figure.
-pub(super) fn get_count(row: &SqliteRow, column: &str) -> sqlx::Result<u64> {
+pub(super) fn get_count(row: &Row, column: &str) -> sqlx::Result<u64> {
     Ok(count(row.try_get(column)?))
 }
 
 /// Reads a figure that may not be known.
-pub(super) fn get_count_or_none(row: &SqliteRow, column: &str) -> sqlx::Result<Option<u64>> {
+pub(super) fn get_count_or_none(row: &Row, column: &str) -> sqlx::Result<Option<u64>> {
     Ok(row.try_get::<Option<i64>, _>(column)?.map(count))
 }
 
 /// Reads an instant.
-pub(super) fn get_instant(row: &SqliteRow, column: &str) -> sqlx::Result<Option<prost_types::Timestamp>> {
+pub(super) fn get_instant(row: &Row, column: &str) -> sqlx::Result<Option<prost_types::Timestamp>> {
     Ok(row.try_get::<Option<i64>, _>(column)?.map(instant_from_ns))
 }
 
 /// Reads a length of time.
-pub(super) fn get_duration(row: &SqliteRow, column: &str) -> sqlx::Result<Option<prost_types::Duration>> {
+pub(super) fn get_duration(row: &Row, column: &str) -> sqlx::Result<Option<prost_types::Duration>> {
     Ok(row.try_get::<Option<i64>, _>(column)?.map(duration_from_ns))
 }
 
 /// Reads a machine's id.
-pub(super) fn get_vm(row: &SqliteRow, column: &str) -> sqlx::Result<String> {
+pub(super) fn get_vm(row: &Row, column: &str) -> sqlx::Result<String> {
     let bytes: Vec<u8> = row.try_get(column)?;
     let uuid = Uuid::from_slice(&bytes).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
     Ok(uuid.to_string())
@@ -73,7 +73,7 @@ pub(super) fn vm_bytes(vm_id: &str) -> Result<Vec<u8>> {
 
 /// Appends to the audit log, within the transaction of the change itself. JSON texts are empty where there is nothing.
 pub(super) async fn audit(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     change: &Change,
     action: &str,
     subject: &str,
@@ -97,7 +97,7 @@ pub(super) async fn audit(
 }
 
 /// Reads an event of the audit log.
-pub(super) fn get_event(row: &SqliteRow) -> sqlx::Result<AuditEvent> {
+pub(super) fn get_event(row: &Row) -> sqlx::Result<AuditEvent> {
     Ok(AuditEvent {
         event_id: get_count(row, "event_id")?,
         at: get_instant(row, "at")?,

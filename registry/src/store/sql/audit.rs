@@ -3,12 +3,12 @@
 use memharvest_proto::registry::v1::AuditEvent;
 use sqlx::QueryBuilder;
 
-use super::{SqliteStore, fields};
+use super::{Database, SqlStore, fields};
 use crate::store::{AuditFilter, AuditStore, Result};
 
-impl AuditStore for SqliteStore {
+impl AuditStore for SqlStore {
     async fn audit_events(&self, filter: &AuditFilter, limit: u32) -> Result<Vec<AuditEvent>> {
-        let mut query = QueryBuilder::new("SELECT * FROM audit_events WHERE event_id < ");
+        let mut query = QueryBuilder::<Database>::new("SELECT * FROM audit_events WHERE event_id < ");
         query.push_bind(filter.before.map_or(i64::MAX, fields::figure));
         if !filter.subject.is_empty() {
             query.push(" AND subject = ").push_bind(&filter.subject);
@@ -28,7 +28,7 @@ impl AuditStore for SqliteStore {
         if let Some(until) = filter.until_ns {
             query.push(" AND at < ").push_bind(until);
         }
-        query.push(" ORDER BY event_id DESC LIMIT ").push_bind(limit);
+        query.push(" ORDER BY event_id DESC LIMIT ").push_bind(i64::from(limit));
         let rows = query.build().fetch_all(&self.reader).await?;
         Ok(rows.iter().map(fields::get_event).collect::<sqlx::Result<_>>()?)
     }

@@ -2,11 +2,10 @@
 
 use memharvest_proto::registry::v1::{Violation, ViolationCount, ViolationState};
 use prost::Message;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
+use sqlx::{QueryBuilder, Row as _};
 use tokio::sync::watch;
 
-use super::{SqliteStore, counter, fields, raise_counter};
+use super::{Connection, Database, Row, SqlStore, counter, fields, raise_counter};
 use crate::store::hints::VIOLATION_SEQUENCE;
 use crate::store::{Change, Result, StoreError, ViolationFilter, ViolationStore};
 
@@ -26,7 +25,7 @@ const UPSERT: &str = "INSERT INTO violations (violation_id, sequence, revision, 
         OR (excluded.revision = violations.revision AND excluded.state > violations.state))
     RETURNING violation_key";
 
-fn get_violation(row: &SqliteRow) -> sqlx::Result<Violation> {
+fn get_violation(row: &Row) -> sqlx::Result<Violation> {
     Ok(Violation {
         violation_id: row.try_get("violation_id")?,
         vm_id: fields::get_vm(row, "vm_id")?,
@@ -59,11 +58,11 @@ fn get_violation(row: &SqliteRow) -> sqlx::Result<Violation> {
     })
 }
 
-fn get_change(row: &SqliteRow) -> sqlx::Result<(u64, Violation)> {
+fn get_change(row: &Row) -> sqlx::Result<(u64, Violation)> {
     Ok((fields::get_count(row, "sequence")?, get_violation(row)?))
 }
 
-fn get_count(row: &SqliteRow) -> sqlx::Result<ViolationCount> {
+fn get_count(row: &Row) -> sqlx::Result<ViolationCount> {
     Ok(ViolationCount {
         kind: row.try_get("kind")?,
         state: row.try_get("state")?,
@@ -71,7 +70,7 @@ fn get_count(row: &SqliteRow) -> sqlx::Result<ViolationCount> {
     })
 }
 
-async fn find(connection: &mut SqliteConnection, violation_id: &str) -> Result<Violation> {
+async fn find(connection: &mut Connection, violation_id: &str) -> Result<Violation> {
     let row = sqlx::query("SELECT * FROM violations WHERE violation_id = $1")
         .bind(violation_id)
         .fetch_optional(&mut *connection)
@@ -93,7 +92,7 @@ async fn find(connection: &mut SqliteConnection, violation_id: &str) -> Result<V
 
 /// Stores one episode under a sequence; tells whether anything changed.
 async fn record(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     predictor_id: &str,
     violation: &Violation,
     sequence: i64,
@@ -148,7 +147,7 @@ fn note_json(author: &str, text: &str) -> String {
     }
 }
 
-impl SqliteStore {
+impl SqlStore {
     /// Writes a person's word on a violation by `update` ($1 its id, $2 who, $3 when, $4 the text, $5 the sequence).
     async fn annotate(
         &self,
@@ -159,7 +158,7 @@ impl SqliteStore {
         update: &'static str,
         before: fn(&Violation) -> (&str, &str),
     ) -> Result<Violation> {
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.begin_alone(VIOLATION_SEQUENCE).await?;
         let stored = find(&mut transaction, violation_id).await?;
         let (old_author, old_text) = before(&stored);
         let old = note_json(old_author, old_text);
@@ -181,9 +180,9 @@ impl SqliteStore {
     }
 }
 
-impl ViolationStore for SqliteStore {
+impl ViolationStore for SqlStore {
     async fn record_violations(&self, predictor_id: &str, violations: &[Violation]) -> Result<u64> {
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.begin_alone(VIOLATION_SEQUENCE).await?;
         let before = fields::figure(counter(&mut *transaction, VIOLATION_SEQUENCE).await?);
         let mut sequence = before;
         for violation in violations {
@@ -201,7 +200,7 @@ impl ViolationStore for SqliteStore {
     }
 
     async fn violations(&self, filter: &ViolationFilter, limit: u32) -> Result<Vec<Violation>> {
-        let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM violations WHERE 1");
+        let mut query = QueryBuilder::<Database>::new("SELECT * FROM violations WHERE true");
         match filter.state {
             // Spelled out, so that the index over open violations serves.
             Some(ViolationState::Open) => drop(query.push(" AND state = 1")),
@@ -229,7 +228,7 @@ impl ViolationStore for SqliteStore {
             query.push(" AND (opened_at, violation_id) < (").push_bind(*opened_at);
             query.push(", ").push_bind(violation_id).push(")");
         }
-        query.push(" ORDER BY opened_at DESC, violation_id DESC LIMIT ").push_bind(limit);
+        query.push(" ORDER BY opened_at DESC, violation_id DESC LIMIT ").push_bind(i64::from(limit));
         let rows = query.build().fetch_all(&self.reader).await?;
         Ok(rows.iter().map(get_violation).collect::<sqlx::Result<_>>()?)
     }
@@ -242,7 +241,7 @@ impl ViolationStore for SqliteStore {
     }
 
     async fn violation(&self, violation_id: &str) -> Result<Violation> {
-        let mut transaction = self.reader.begin().await?;
+        let mut transaction = self.begin_view().await?;
         find(&mut transaction, violation_id).await
     }
 
@@ -277,8 +276,8 @@ impl ViolationStore for SqliteStore {
     }
 
     async fn open_violations(&self) -> Result<(u64, Vec<Violation>)> {
-        // One read transaction, so that the sequence is that of these violations.
-        let mut transaction = self.reader.begin().await?;
+        // The sequence must be that of these violations.
+        let mut transaction = self.begin_view().await?;
         let sequence = counter(&mut *transaction, VIOLATION_SEQUENCE).await?;
         let rows = sqlx::query("SELECT * FROM violations WHERE state = 1 ORDER BY opened_at, violation_id")
             .fetch_all(&mut *transaction)
@@ -290,7 +289,7 @@ impl ViolationStore for SqliteStore {
     async fn violation_changes(&self, after: u64, limit: u32) -> Result<Vec<(u64, Violation)>> {
         let rows = sqlx::query("SELECT * FROM violations WHERE sequence > $1 ORDER BY sequence LIMIT $2")
             .bind(fields::figure(after))
-            .bind(limit)
+            .bind(i64::from(limit))
             .fetch_all(&self.reader)
             .await?;
         Ok(rows.iter().map(get_change).collect::<sqlx::Result<_>>()?)

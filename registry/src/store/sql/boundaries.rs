@@ -1,11 +1,10 @@
 //! Boundaries: a version for every change, and a pointer to the newest of each scope.
 
 use memharvest_proto::registry::v1::{Boundary, BoundaryValues};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
+use sqlx::{QueryBuilder, Row as _};
 use tokio::sync::watch;
 
-use super::{SqliteStore, counter, fields, raise_counter};
+use super::{Connection, Database, Row, SqlStore, counter, fields, raise_counter};
 use crate::boundary;
 use crate::scope::Scope;
 use crate::store::hints::BOUNDARY_REVISION;
@@ -15,7 +14,7 @@ use crate::time::instant_from_ns;
 const COLUMNS_OF_CURRENT: &str =
     "SELECT v.* FROM boundaries b JOIN boundary_versions v ON v.revision = b.revision";
 
-fn get_boundary(row: &SqliteRow) -> sqlx::Result<Boundary> {
+fn get_boundary(row: &Row) -> sqlx::Result<Boundary> {
     let version = fields::get_count(row, "version")?;
     let json: String = row.try_get("fields")?;
     let values = boundary::from_json(&json).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
@@ -32,12 +31,12 @@ fn get_boundary(row: &SqliteRow) -> sqlx::Result<Boundary> {
     })
 }
 
-fn get_change(row: &SqliteRow) -> sqlx::Result<(u64, Boundary)> {
+fn get_change(row: &Row) -> sqlx::Result<(u64, Boundary)> {
     Ok((fields::get_count(row, "revision")?, get_boundary(row)?))
 }
 
 /// The newest version of a scope, be it one that removed the boundary.
-async fn newest(connection: &mut SqliteConnection, scope: &str) -> Result<Option<Boundary>> {
+async fn newest(connection: &mut Connection, scope: &str) -> Result<Option<Boundary>> {
     let row = sqlx::query("SELECT * FROM boundary_versions WHERE scope = $1 ORDER BY version DESC LIMIT 1")
         .bind(scope)
         .fetch_optional(connection)
@@ -47,7 +46,7 @@ async fn newest(connection: &mut SqliteConnection, scope: &str) -> Result<Option
 
 /// Appends a version; `values` are `None` for one that removes the boundary. Returns it with its revision.
 async fn append(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     scope: &str,
     before: Option<&Boundary>,
     values: Option<&BoundaryValues>,
@@ -99,7 +98,7 @@ async fn append(
     Ok((fields::count(revision), boundary))
 }
 
-impl BoundaryStore for SqliteStore {
+impl BoundaryStore for SqlStore {
     async fn set_boundary(
         &self,
         scope: &Scope,
@@ -108,7 +107,7 @@ impl BoundaryStore for SqliteStore {
         change: &Change,
     ) -> Result<Boundary> {
         let scope = scope.to_string();
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.begin_alone(BOUNDARY_REVISION).await?;
         let before = newest(&mut transaction, &scope).await?;
         match before.as_ref().filter(|before| !before.deleted) {
             Some(standing) => check_etag(&scope, &standing.etag, given)?,
@@ -130,7 +129,7 @@ impl BoundaryStore for SqliteStore {
 
     async fn delete_boundary(&self, scope: &Scope, given: &str, change: &Change) -> Result<Boundary> {
         let scope = scope.to_string();
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.begin_alone(BOUNDARY_REVISION).await?;
         let before = newest(&mut transaction, &scope).await?;
         let Some(standing) = before.as_ref().filter(|before| !before.deleted) else {
             return Err(StoreError::NotFound(format!("a boundary of {scope}")));
@@ -148,7 +147,7 @@ impl BoundaryStore for SqliteStore {
     }
 
     async fn boundaries_at(&self, scopes: &[Scope]) -> Result<Vec<Boundary>> {
-        let mut query = sqlx::QueryBuilder::new(COLUMNS_OF_CURRENT);
+        let mut query = QueryBuilder::<Database>::new(COLUMNS_OF_CURRENT);
         query.push(" WHERE b.scope IN (");
         let mut list = query.separated(", ");
         for scope in scopes {
@@ -165,9 +164,9 @@ impl BoundaryStore for SqliteStore {
     }
 
     async fn boundaries(&self, after: &str, limit: u32) -> Result<Vec<Boundary>> {
-        let mut query = sqlx::QueryBuilder::new(COLUMNS_OF_CURRENT);
+        let mut query = QueryBuilder::<Database>::new(COLUMNS_OF_CURRENT);
         query.push(" WHERE b.scope > ").push_bind(after);
-        query.push(" ORDER BY b.scope LIMIT ").push_bind(limit);
+        query.push(" ORDER BY b.scope LIMIT ").push_bind(i64::from(limit));
         let rows = query.build().fetch_all(&self.reader).await?;
         Ok(rows.iter().map(get_boundary).collect::<sqlx::Result<_>>()?)
     }
@@ -178,17 +177,17 @@ impl BoundaryStore for SqliteStore {
         )
         .bind(scope.to_string())
         .bind(fields::figure(before))
-        .bind(limit)
+        .bind(i64::from(limit))
         .fetch_all(&self.reader)
         .await?;
         Ok(rows.iter().map(get_boundary).collect::<sqlx::Result<_>>()?)
     }
 
     async fn boundary_snapshot(&self) -> Result<(u64, Vec<Boundary>)> {
-        // One read transaction, so that the revision is that of these boundaries.
-        let mut transaction = self.reader.begin().await?;
+        // The revision must be that of these boundaries.
+        let mut transaction = self.begin_view().await?;
         let revision = counter(&mut *transaction, BOUNDARY_REVISION).await?;
-        let mut query = sqlx::QueryBuilder::new(COLUMNS_OF_CURRENT);
+        let mut query = QueryBuilder::<Database>::new(COLUMNS_OF_CURRENT);
         query.push(" ORDER BY b.scope");
         let rows = query.build().fetch_all(&mut *transaction).await?;
         transaction.commit().await?;
@@ -199,7 +198,7 @@ impl BoundaryStore for SqliteStore {
         let rows =
             sqlx::query("SELECT * FROM boundary_versions WHERE revision > $1 ORDER BY revision LIMIT $2")
                 .bind(fields::figure(after))
-                .bind(limit)
+                .bind(i64::from(limit))
                 .fetch_all(&self.reader)
                 .await?;
         Ok(rows.iter().map(get_change).collect::<sqlx::Result<_>>()?)
