@@ -1,25 +1,32 @@
 //! How raw forecasts fared: each sampled forecast waits until its horizon has passed and is then judged by the peak
 //! that was seen. Nothing is judged early, and a gap in the readings voids what it touches.
 
-use std::collections::VecDeque;
-
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    domain::Seconds,
-    model::{Forecast, Sample},
+    domain::{Seconds, real, whole},
+    model::{Forecast, Sample, ring::round_up},
 };
 
 /// Forecasts that may wait at once. With faster sampling than a thirtieth of the horizon, one forecast in that span
 /// stands for all of them, chosen by the clock alone.
 const SLOTS: f64 = 30.0;
 
+/// Room for them, whatever the jitter.
+const ROOM: usize = 31;
+
+/// A gap of more than this share of the horizon voids what waits, however fast the sampling.
+const GAP: f64 = 1.0 / 8.0;
+
+/// A reading that is late by at most this share of the interval still belongs to the horizon that it should complete.
+const LATE: f64 = 0.01;
+
 /// A judged raw forecast.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Label {
     /// When the forecast was made.
     pub made_at: Seconds,
-    /// Usage when it was made.
+    /// Usage that it rested on when it was made.
     pub level_bytes: u64,
     /// What was predicted.
     pub predicted_bytes: u64,
@@ -37,16 +44,24 @@ impl Label {
     }
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// Bytes in single precision, rounded up: what did not exceed the forecast still does not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Waiting {
-    label: Label,
-    seen: bool,
+    /// Milliseconds since the epoch, the lowest bits.
+    made: u32,
+    level: f32,
+    predicted: f32,
+    weight: f32,
+    /// The largest usage since it was made and before the next one was; `None` is below zero.
+    peak: f32,
 }
 
-/// The forecasts of one signal that wait for their horizon to pass.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+/// The forecasts of one signal that wait for their horizon to pass, oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Labels {
-    waiting: VecDeque<Waiting>,
+    waiting: [Waiting; ROOM],
+    first: u8,
+    count: u8,
     last_made: Option<Seconds>,
     last_at: Option<Seconds>,
     horizon: Seconds,
@@ -54,24 +69,30 @@ pub struct Labels {
 
 impl Labels {
     /// Takes the next sample and hands every forecast whose horizon has now passed to `judged`, oldest first.
-    /// A gap longer than one and a half intervals and a sixth of the horizon voids all that wait.
+    /// A gap longer than one and a half intervals and an eighth of the horizon voids all that wait.
     pub fn observe(&mut self, sample: &Sample, mut judged: impl FnMut(&Label)) {
         if let Some(last) = self.last_at
-            && sample.at - last > (1.5 * sample.interval).max(self.horizon / 6.0)
+            && sample.at - last > (1.5 * sample.interval).max(self.horizon * GAP)
         {
             self.void();
         }
+        let horizon = milliseconds(self.horizon);
         // The half-open window (made, made + horizon] does not reach to this sample: it is complete without it.
-        self.resolve_before(sample.at, &mut judged);
-        for waiting in &mut self.waiting {
-            waiting.label.peak_bytes = waiting.label.peak_bytes.max(sample.bytes);
-            waiting.seen = true;
+        self.resolve(
+            sample.at,
+            horizon.saturating_add(milliseconds(LATE * sample.interval)) + 1,
+            &mut judged,
+        );
+        if let Some(newest) = self.count.checked_sub(1) {
+            let newest = &mut self.waiting[self.index(newest)];
+            newest.peak = newest.peak.max(round_up(real(sample.bytes)));
         }
-        self.resolve(sample.at, &mut judged);
+        self.resolve(sample.at, horizon, &mut judged);
         self.last_at = Some(sample.at);
     }
 
     /// Lets a new forecast wait, made at the latest sample. A changed horizon voids the others.
+    #[expect(clippy::cast_possible_truncation, reason = "a weight of at most 1")]
     pub fn push(&mut self, forecast: &Forecast, sample: &Sample) {
         if (self.horizon - forecast.horizon).abs() > f64::EPSILON {
             self.void();
@@ -79,44 +100,68 @@ impl Labels {
         }
         let slot = forecast.horizon / SLOTS;
         let since = self.last_made.map_or(sample.interval, |last| forecast.made_at - last);
-        if self.last_made.is_some() && since < slot * 0.999 {
+        let full = usize::from(self.count) == ROOM;
+        if full || self.last_made.is_some() && since < slot * 0.999 {
             return;
         }
         self.last_made = Some(forecast.made_at);
         let weight = (since.min(sample.interval.max(slot)) / forecast.horizon).clamp(0.0, 1.0);
-        let label = Label {
-            made_at: forecast.made_at,
-            level_bytes: sample.bytes,
-            predicted_bytes: forecast.predicted_bytes,
-            peak_bytes: 0,
-            weight,
+        self.waiting[self.index(self.count)] = Waiting {
+            made: low_milliseconds(forecast.made_at),
+            level: round_up(real(forecast.level_bytes)),
+            predicted: round_up(real(forecast.predicted_bytes)),
+            weight: weight as f32,
+            peak: -1.0,
         };
-        self.waiting.push_back(Waiting { label, seen: false });
+        self.count += 1;
     }
 
     /// Drops all that wait, unjudged.
     pub fn void(&mut self) {
-        self.waiting.clear();
+        self.count = 0;
     }
 
-    fn resolve(&mut self, at: Seconds, judged: &mut impl FnMut(&Label)) {
-        while self.waiting.front().is_some_and(|front| front.label.made_at + self.horizon <= at) {
-            self.pop(judged);
+    /// Judges what has waited for `age` milliseconds.
+    fn resolve(&mut self, at: Seconds, age: u32, judged: &mut impl FnMut(&Label)) {
+        while self.count > 0 {
+            let oldest = self.waiting[self.index(0)];
+            let waited = low_milliseconds(at).wrapping_sub(oldest.made);
+            if waited < age {
+                return;
+            }
+            let peak =
+                (0..self.count).fold(-1.0, |peak: f32, nth| peak.max(self.waiting[self.index(nth)].peak));
+            self.first = u8::try_from(self.index(1)).unwrap_or(0);
+            self.count -= 1;
+            // A window without any sample proves nothing.
+            if peak >= 0.0 {
+                judged(&Label {
+                    made_at: at - f64::from(waited) / 1000.0,
+                    level_bytes: whole(f64::from(oldest.level)),
+                    predicted_bytes: whole(f64::from(oldest.predicted)),
+                    peak_bytes: whole(f64::from(peak)),
+                    weight: f64::from(oldest.weight),
+                });
+            }
         }
     }
 
-    fn resolve_before(&mut self, at: Seconds, judged: &mut impl FnMut(&Label)) {
-        while self.waiting.front().is_some_and(|front| front.label.made_at + self.horizon < at) {
-            self.pop(judged);
-        }
+    /// Where the nth oldest waits.
+    fn index(&self, nth: u8) -> usize {
+        (usize::from(self.first) + usize::from(nth)) % ROOM
     }
+}
 
-    fn pop(&mut self, judged: &mut impl FnMut(&Label)) {
-        // A window without any sample proves nothing.
-        if let Some(done) = self.waiting.pop_front().filter(|done| done.seen) {
-            judged(&done.label);
-        }
-    }
+/// A span in whole milliseconds.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
+fn milliseconds(span: Seconds) -> u32 {
+    ((span * 1000.0 + 0.5) as u32).min(u32::MAX / 4)
+}
+
+/// The lowest bits of a moment in milliseconds: enough for differences of up to some weeks.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the lowest bits are wanted")]
+fn low_milliseconds(at: Seconds) -> u32 {
+    ((at * 1000.0 + 0.5) as i64) as u32
 }
 
 #[cfg(test)]
@@ -132,7 +177,10 @@ mod tests {
         for &(at, bytes, predicted_bytes) in steps {
             let sample = sample(at, bytes);
             labels.observe(&sample, |label| out.push(*label));
-            labels.push(&Forecast { made_at: at, horizon: 900.0, predicted_bytes }, &sample);
+            labels.push(
+                &Forecast { made_at: at, horizon: 900.0, predicted_bytes, level_bytes: bytes },
+                &sample,
+            );
         }
         out
     }
@@ -163,13 +211,14 @@ mod tests {
 
     #[test]
     fn fast_sampling_keeps_few_that_stand_for_all() {
-        let (mut labels, mut weight, mut most) = (Labels::default(), 0.0, 0);
+        let (mut labels, mut weight, mut most) = (Labels::default(), 0.0, 0u8);
         for second in 0..9000u32 {
             let sample = Sample { at: f64::from(second), interval: 1.0, bytes: 1, allocated: 10 };
             labels.observe(&sample, |label| weight += label.weight);
-            let forecast = Forecast { made_at: sample.at, horizon: 900.0, predicted_bytes: 5 };
+            let forecast =
+                Forecast { made_at: sample.at, horizon: 900.0, predicted_bytes: 5, level_bytes: 1 };
             labels.push(&forecast, &sample);
-            most = most.max(labels.waiting.len());
+            most = most.max(labels.count);
         }
         assert!(most <= 32, "{most}");
         assert!((8.9..9.1).contains(&weight), "{weight} horizons in nine");

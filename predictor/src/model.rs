@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     boundary::Fairness,
@@ -14,7 +14,7 @@ use crate::{
 
 pub mod anchors;
 pub mod choice;
-pub mod peaks;
+pub mod cqd;
 pub mod prices;
 pub mod ring;
 
@@ -55,10 +55,13 @@ pub struct Forecast {
     pub horizon: Seconds,
     /// The bound before any guard, at most the allocation.
     pub predicted_bytes: u64,
+    /// The usage that it rests on: that of the sample, or the largest of a few where the model thinks in steps.
+    pub level_bytes: u64,
 }
 
-/// A model of one signal of one VM. Deterministic, bounded, O(1) a sample.
-pub trait Model {
+/// A model of one signal of one VM. Deterministic, bounded, O(1) a sample. Written out and read back it forecasts as
+/// before, to the bit.
+pub trait Model: Serialize + DeserializeOwned {
     /// Name and version as violations record it.
     fn version(&self) -> Cow<'static, str>;
 
@@ -76,4 +79,4 @@ pub trait Model {
 }
 
 /// The model that is in use.
-pub type Current = peaks::Peaks;
+pub type Current = cqd::Cqd;

@@ -11,7 +11,7 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     domain::{Seconds, real, whole},
@@ -53,7 +53,7 @@ pub struct Step {
 }
 
 /// What makes one anchor differ from another: what it remembers of the steps that are over, and the bound that follows.
-pub trait Rule {
+pub trait Rule: Serialize + DeserializeOwned {
     /// Steps that must have been seen before the rule is asked; until then the allocation is the forecast.
     const COLD_STEPS: u32 = 0;
 
@@ -143,6 +143,7 @@ impl<R: Rule> Model for Anchor<R> {
             made_at: self.latest_at,
             horizon: terms.horizon,
             predicted_bytes: whole(bound).min(self.allocated),
+            level_bytes: whole(running.peak),
         })
     }
 

@@ -13,7 +13,7 @@ use crate::{
             koordinator::Koordinator, last::Last, mom::Mom, n_sigma::NSigma, oracle::Oracle,
             percentile::Percentile, recent_max::RecentMax, tracker::Tracker, vpa::Vpa,
         },
-        peaks::Peaks,
+        cqd::Cqd,
     },
 };
 
@@ -192,7 +192,7 @@ impl Choice {
         const HOUR: i64 = 12;
         let margin = self.margin;
         match self.name {
-            Name::Cqd => AnyModel::Cqd(Peaks::default()),
+            Name::Cqd => AnyModel::Cqd(Cqd::default()),
             Name::Fixed => AnyModel::Fixed(Box::new(self.anchor(Fixed::of(margin)))),
             Name::Last => AnyModel::Last(Box::new(self.anchor(Last::of(margin)))),
             Name::Mom => AnyModel::Mom(Box::new(self.anchor(Mom::of(margin)))),
@@ -363,7 +363,7 @@ macro_rules! any_model {
 
 any_model! {
     /// Ours.
-    Cqd(Peaks),
+    Cqd(Cqd),
     /// See [`Fixed`].
     Fixed(Box<Anchor<Fixed>>),
     /// See [`Last`].

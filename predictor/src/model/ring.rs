@@ -75,7 +75,7 @@ impl<const N: usize> MaxRing<N> {
 
 /// To single precision without ever becoming smaller; NaN becomes 0.
 #[expect(clippy::cast_possible_truncation, reason = "rounded up right after")]
-fn round_up(value: f64) -> f32 {
+pub(crate) fn round_up(value: f64) -> f32 {
     let single = value as f32;
     if f64::from(single) < value { single.next_up() } else { single.max(0.0) }
 }

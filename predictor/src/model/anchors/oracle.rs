@@ -22,8 +22,8 @@ pub struct Oracle {
     /// Those in between that can become the largest, in order and falling.
     falling: VecDeque<usize>,
     horizon: Seconds,
-    /// Time and allocation of the latest sample.
-    latest: Option<(Seconds, u64)>,
+    /// The latest sample.
+    latest: Option<Sample>,
 }
 
 impl Oracle {
@@ -61,15 +61,20 @@ impl Model for Oracle {
     }
 
     fn observe(&mut self, sample: &Sample) {
-        self.latest = Some((sample.at, sample.allocated));
+        self.latest = Some(*sample);
     }
 
     fn learn(&mut self, _: &Label, _: &Terms, _: &mut Prices) {}
 
     fn forecast(&mut self, terms: &Terms, _: &Prices) -> Option<Forecast> {
-        let (at, allocated) = self.latest?;
-        let peak = self.peak_within(at, terms.horizon).unwrap_or(allocated);
-        Some(Forecast { made_at: at, horizon: terms.horizon, predicted_bytes: peak.min(allocated) })
+        let latest = self.latest?;
+        let peak = self.peak_within(latest.at, terms.horizon).unwrap_or(latest.allocated);
+        Some(Forecast {
+            made_at: latest.at,
+            horizon: terms.horizon,
+            predicted_bytes: peak.min(latest.allocated),
+            level_bytes: latest.bytes,
+        })
     }
 
     fn reset(&mut self) {

@@ -32,7 +32,7 @@ fn text_means_one_choice_and_back() {
         assert_eq!(serde_json::from_str::<Choice>(&serde_json::to_string(&choice).unwrap()).unwrap(), choice);
         assert_eq!(
             choice.build().version(),
-            if choice.name() == "cqd" { "peaks-v1".into() } else { choice.label() }
+            if choice.name() == "cqd" { "cqd-v1".into() } else { choice.label() }
         );
     }
     let published: Choice = "vpa".parse().unwrap();
@@ -58,7 +58,7 @@ fn a_wrong_text_says_what_is_right() {
 
 #[test]
 fn an_anchor_costs_no_room_where_it_is_not_used() {
-    assert!(size_of::<AnyModel>() <= size_of::<Peaks>() + 8);
+    assert!(size_of::<AnyModel>() <= size_of::<Cqd>() + 8);
 }
 
 #[test]
