@@ -7,7 +7,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.tools/python/bin:$(PATH)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help run demo test lint bench
+.PHONY: help run demo test lint bench train
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -41,3 +41,9 @@ bench: ## measure what the mesh costs, and write docs/benchmarks (half an hour)
 	@setup/install bench
 	cargo build --locked --release --workspace --bins
 	cargo bench --locked --workspace --bench '*' $(ARGS)
+
+# The bundled extract is small: what comes of it shows that the recipe works, but does not replace what ships.
+train: ## train the shipped weights on TRACES=dir; without it on the bundled extract, into target/weights
+	@setup/install build
+	cargo run --locked --release -p memharvest-predictor --example train -- \
+		--traces $(or $(TRACES),trace/data) --out $(if $(TRACES),predictor/weights,$(TARGET)/weights) $(ARGS)

@@ -48,6 +48,7 @@ pub mod settings;
 pub mod shard;
 pub mod snapshot;
 pub mod state_file;
+pub mod train;
 pub mod violation;
 pub mod vm;
 

@@ -17,7 +17,7 @@ use crate::{
     model::{Forecast, Model, Prices, Sample, Terms},
 };
 
-mod caution;
+pub(crate) mod caution;
 pub mod features;
 pub mod levels;
 mod math;

@@ -31,7 +31,7 @@ const TOLERANCE: f64 = 1e-6;
 
 /// What was learnt about one machine's misses.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Caution {
+pub(crate) struct Caution {
     /// By how much the logarithm of the price differs from the others'.
     raised: f64,
     /// Share of horizons whose peak was above the level before them.
@@ -71,7 +71,7 @@ impl Caution {
     /// The price of a miss in shares of the allocation; `start` is where prices start.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "clamped to what single precision holds")]
-    pub(super) fn price(&self, terms: &Terms, start: f64, prices: &Prices, allocated: u64) -> f32 {
+    pub(crate) fn price(&self, terms: &Terms, start: f64, prices: &Prices, allocated: u64) -> f32 {
         let size = match terms.fairness {
             Fairness::PerVm => 0.0,
             Fairness::Capped => 0.5 * (TYPICAL_BYTES / real(allocated.max(1))).ln(),

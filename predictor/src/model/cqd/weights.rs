@@ -15,8 +15,13 @@ use super::{
 use crate::{domain::Seconds, model::Terms};
 
 /// Every file that ships.
-const SHIPPED: [&str; 2] =
-    [include_str!("../../../weights/15m.json"), include_str!("../../../weights/60m.json")];
+const SHIPPED: [&str; 5] = [
+    include_str!("../../../weights/5m.json"),
+    include_str!("../../../weights/15m.json"),
+    include_str!("../../../weights/60m.json"),
+    include_str!("../../../weights/360m.json"),
+    include_str!("../../../weights/1440m.json"),
+];
 
 /// What a file of weights holds. Matrices are lists of rows, a row for each input.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
