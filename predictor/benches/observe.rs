@@ -111,44 +111,64 @@ fn now() -> f64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64()
 }
 
-/// Told of a span: readings of machines, time, allocations.
-fn tell(what: &str, readings: u64, took: Duration, allocations: u64) {
-    let each = f64::from(u32::try_from(readings).unwrap_or(u32::MAX));
-    println!(
-        "{what}: {:.0} VM-readings/s, {:.0} ns and {:.2} allocations a VM-reading ({readings} in {:.1} s)",
-        each / took.as_secs_f64(),
-        took.as_secs_f64() * 1e9 / each,
-        f64::from(u32::try_from(allocations).unwrap_or(u32::MAX)) / each,
-        took.as_secs_f64(),
-    );
+/// What was spent so far.
+#[derive(Clone, Copy)]
+struct Spent {
+    wall: Instant,
+    /// Time on a processor, of all threads: what other processes take is not in it.
+    processor: Duration,
+    allocations: u64,
+}
+
+impl Spent {
+    fn now() -> Self {
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+        let fields = stat.rsplit_once(") ").unwrap().1.split(' ').skip(11).take(2);
+        let ticks: u64 = fields.map(|field| field.parse::<u64>().unwrap()).sum();
+        Self {
+            wall: Instant::now(),
+            processor: Duration::from_millis(ticks * 10),
+            allocations: ALLOCATIONS.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Tells what was spent since on so many readings of machines.
+    fn tell(self, what: &str, readings: u64) {
+        let (after, took) = (Self::now(), self.wall.elapsed());
+        let each = f64::from(u32::try_from(readings).unwrap_or(u32::MAX));
+        let allocations = u32::try_from(after.allocations - self.allocations).unwrap_or(u32::MAX);
+        println!(
+            "{what}: {:.0} VM-readings/s; each {:.0} ns of a processor and {:.2} allocations ({readings} in {:.1} s)",
+            each / took.as_secs_f64(),
+            after.processor.saturating_sub(self.processor).as_secs_f64() * 1e9 / each,
+            f64::from(allocations) / each,
+            took.as_secs_f64(),
+        );
+    }
 }
 
 /// One core, no network, no file: a host's readings through the core.
-fn core(machines: u64, span: Duration) {
+fn core(machines: u64) {
     let (boundaries, mut prices, budgets) =
         (BoundarySet::new(1, Vec::new()), Prices::default(), std::sync::Mutex::default());
     let (mut host, mut state) = (Host::new(0, machines, now() - 72_000.0), HostState::default());
-    let mut took = Duration::ZERO;
-    let (mut readings, mut allocations) = (0, 0);
-    while took < span {
-        let reading = host.next();
+    let readings: Vec<_> = (0..60_000 / machines).map(|_| host.next()).collect();
+    let spent = Spent::now();
+    let mut taken = 0;
+    for reading in readings {
         let context = Context {
             predictor_id: "bench",
             boundaries: &boundaries,
             cold_start: 60.0,
-            now: host.at,
+            now: now(),
             tolerance: 5.0,
             traceparent: "",
             budgets: &budgets,
         };
-        let (since, before) = (Instant::now(), ALLOCATIONS.load(Ordering::Relaxed));
-        let outgoing = state.observe(reading, &context, &mut prices).unwrap();
-        took += since.elapsed();
-        allocations += ALLOCATIONS.load(Ordering::Relaxed) - before;
-        readings += machines;
-        drop(outgoing);
+        state.observe(reading, &context, &mut prices).unwrap();
+        taken += machines;
     }
-    tell("core, one thread", readings, took, allocations);
+    spent.tell("core, one thread", taken);
 }
 
 /// The whole service, with senders in the same process.
@@ -178,15 +198,9 @@ async fn grpc(hosts: u64, machines: u64, span: Duration) {
     for number in 0..hosts {
         senders.spawn(send(Host::new(number, machines, started), format!("http://{address}"), span));
     }
-    let (since, before) = (Instant::now(), ALLOCATIONS.load(Ordering::Relaxed));
+    let spent = Spent::now();
     let readings = senders.join_all().await.into_iter().sum();
-    let (took, allocations) = (since.elapsed(), ALLOCATIONS.load(Ordering::Relaxed) - before);
-    tell(
-        &format!("gRPC, {hosts} streams of {machines} machines, senders included"),
-        readings,
-        took,
-        allocations,
-    );
+    spent.tell(&format!("gRPC, {hosts} streams of {machines} machines, senders included"), readings);
     stop.request();
     served.join_all().await.into_iter().for_each(Result::unwrap);
 }
@@ -221,6 +235,6 @@ fn main() {
     let mut number = |default| said.next().unwrap_or(default);
     let (hosts, machines, seconds) = (number(4), number(1000), number(20));
     let span = Duration::from_secs(seconds);
-    core(machines, span.min(Duration::from_secs(5)));
+    core(machines);
     tokio::runtime::Runtime::new().unwrap().block_on(grpc(hosts, machines, span));
 }

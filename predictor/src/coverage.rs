@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 use crate::{domain::Seconds, labels::Label};
 
 /// Buckets of a day.
-const BUCKETS: usize = 12;
+const BUCKETS: usize = 8;
 
 /// Length of a bucket.
-const BUCKET: Seconds = 7200.0;
+const BUCKET: Seconds = 10_800.0;
 
 /// What was judged in some span. Weights are in horizons, see [`Label::weight`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -56,7 +56,7 @@ impl Judged {
     }
 }
 
-/// [`Judged`] over the last 24 hours (buckets of two hours, the current one included) and since the beginning. Kept
+/// [`Judged`] over the last 24 hours (buckets of three hours, the current one included) and since the beginning. Kept
 /// small, because every signal of every machine has one.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Coverage {
@@ -129,10 +129,10 @@ impl Coverage {
     }
 }
 
-#[expect(clippy::cast_possible_wrap, reason = "twelve")]
+#[expect(clippy::cast_possible_wrap, reason = "eight")]
 const COUNT: i64 = BUCKETS as i64;
 
-#[expect(clippy::cast_possible_truncation, reason = "the remainder is in 0..12")]
+#[expect(clippy::cast_possible_truncation, reason = "the remainder is in 0..8")]
 const fn index(bucket: i64) -> usize {
     bucket.rem_euclid(COUNT) as usize
 }

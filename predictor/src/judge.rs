@@ -10,45 +10,46 @@ use crate::{
 };
 
 /// Bounds kept at most in one queue: every signal of every machine has two.
-const LIMIT: usize = 12;
-
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-struct Bound {
-    made_at: Seconds,
-    bytes: u64,
-}
+const LIMIT: usize = 8;
 
 /// The bounds that are open, as a monotone queue: a bound that is older and not lower than another can never be the
-/// lowest again and is dropped. When more than 12 remain, the two made closest together become one with the lower
+/// lowest again and is dropped. When more than 8 remain, the two made closest together become one with the lower
 /// bytes and the later end, which errs on the side of an accusation.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct OpenBounds {
-    bounds: [Bound; LIMIT],
-    len: usize,
+    /// When each was made, in milliseconds since the epoch, of which the lowest bits tell any span of some weeks.
+    made: [u32; LIMIT],
+    bytes: [u64; LIMIT],
+    len: u8,
 }
 
 impl OpenBounds {
     /// Drops every bound whose horizon ended before `at`: a bound made at t is open over (t, t + horizon].
     pub fn expire(&mut self, at: Seconds, horizon: Seconds) {
-        let ended = self.open().iter().take_while(|bound| bound.made_at + horizon < at).count();
-        self.bounds.copy_within(ended..self.len, 0);
-        self.len -= ended;
+        let (now, horizon) = (milliseconds(at), milliseconds(horizon));
+        let len = self.len();
+        let ended = self.made[..len].iter().take_while(|made| now.wrapping_sub(**made) > horizon).count();
+        self.made.copy_within(ended..len, 0);
+        self.bytes.copy_within(ended..len, 0);
+        self.set_len(len - ended);
     }
 
     /// The lowest bound that is open.
     #[must_use]
     pub fn lowest(&self) -> Option<u64> {
-        self.open().first().map(|bound| bound.bytes)
+        (self.len > 0).then(|| self.bytes[0])
     }
 
     /// Opens a bound. Call it after the reading of the same time was judged.
     pub fn push(&mut self, made_at: Seconds, bytes: u64) {
-        self.len = self.open().iter().take_while(|bound| bound.bytes < bytes).count();
-        if self.len == LIMIT {
+        let mut len = self.bytes[..self.len()].iter().take_while(|open| **open < bytes).count();
+        if len == LIMIT {
             self.merge_closest();
+            len -= 1;
         }
-        self.bounds[self.len] = Bound { made_at, bytes };
-        self.len += 1;
+        self.made[len] = milliseconds(made_at);
+        self.bytes[len] = bytes;
+        self.set_len(len + 1);
     }
 
     /// Voids all that is open.
@@ -58,8 +59,8 @@ impl OpenBounds {
 
     /// How many bounds are kept.
     #[must_use]
-    pub const fn len(&self) -> usize {
-        self.len
+    pub fn len(&self) -> usize {
+        usize::from(self.len).min(LIMIT)
     }
 
     /// Whether nothing is open.
@@ -68,17 +69,23 @@ impl OpenBounds {
         self.len == 0
     }
 
-    fn open(&self) -> &[Bound] {
-        &self.bounds[..self.len.min(LIMIT)]
+    #[expect(clippy::cast_possible_truncation, reason = "at most 8")]
+    fn set_len(&mut self, len: usize) {
+        self.len = len.min(LIMIT) as u8;
     }
 
     fn merge_closest(&mut self) {
-        let gap = |at: &usize| self.bounds[at + 1].made_at - self.bounds[*at].made_at;
-        let closest = (0..LIMIT - 1).min_by(|a, b| gap(a).total_cmp(&gap(b))).unwrap_or(0);
-        self.bounds[closest].made_at = self.bounds[closest + 1].made_at;
-        self.bounds.copy_within(closest + 2.., closest + 1);
-        self.len = LIMIT - 1;
+        let gap = |at: usize| self.made[at + 1].wrapping_sub(self.made[at]);
+        let closest = (0..LIMIT - 1).min_by_key(|at| gap(*at)).unwrap_or(0);
+        self.made.copy_within(closest + 1.., closest);
+        self.bytes.copy_within(closest + 2.., closest + 1);
     }
+}
+
+/// A moment or a span in whole milliseconds: of a moment the lowest bits.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the lowest bits are wanted")]
+fn milliseconds(at: Seconds) -> u32 {
+    (at * 1000.0).round() as i64 as u32
 }
 
 /// What an episode needs to know about its VM when it opens.

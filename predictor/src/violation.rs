@@ -138,7 +138,7 @@ impl Episode {
 }
 
 /// Readings that are remembered.
-const RECENT: usize = 6;
+const RECENT: usize = 4;
 
 /// The latest readings of a signal, for the time before an episode.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use memharvest_proto::registry::v1::{ModelSnapshot, Violation};
 use memharvest_services::shutdown::Stop;
+use tokio::sync::Mutex as AsyncMutex;
 
 use super::{Shard, lock};
 use crate::convert::timestamp;
@@ -31,13 +32,15 @@ pub struct Memory {
     metrics: PredictorMetrics,
     /// The reading that each host was saved with.
     saved: Arc<Mutex<HashMap<String, Seconds>>>,
+    /// One writes at a time: the last save of a process that ends waits for the one that the interval began.
+    writing: Arc<AsyncMutex<()>>,
 }
 
 impl Memory {
     /// The memory in a folder.
     #[must_use]
     pub fn new(folder: Folder, metrics: PredictorMetrics) -> Self {
-        Self { folder, metrics, saved: Arc::default() }
+        Self { folder, metrics, saved: Arc::default(), writing: Arc::default() }
     }
 
     /// Where it is counted.
@@ -93,7 +96,10 @@ impl Shard {
             if found.name == SHARED {
                 self.restore_shared(&found);
             } else if let Some(host_id) = found.name.strip_prefix(HOST) {
-                let restored = self.restore_host(host_id, &found, &mut open);
+                let (restored, too_old) = self.restore_host(host_id, &found, &mut open);
+                if too_old {
+                    self.memory.forget(host_id).await;
+                }
                 hosts += usize::from(restored > 0);
                 machines += restored;
             }
@@ -115,6 +121,7 @@ impl Shard {
     /// Saves every host that was read since it was last saved. States are written down under their lock and brought to
     /// the folder outside it.
     pub async fn save(&self) {
+        let _alone = self.memory.writing.lock().await;
         for (host_id, host) in self.all() {
             let (snapshots, read_at) = {
                 let state = host.lock().await;
@@ -159,17 +166,25 @@ impl Shard {
         true
     }
 
-    fn restore_host(&self, host_id: &str, found: &Found, open: &mut BTreeMap<String, Violation>) -> usize {
+    /// How many machines came back, and whether all that was found was of no use any more.
+    fn restore_host(
+        &self,
+        host_id: &str,
+        found: &Found,
+        open: &mut BTreeMap<String, Violation>,
+    ) -> (usize, bool) {
         let mut restored = HostState::restore(host_id, &found.snapshots, self.now());
         for (vm_id, error) in &restored.refused {
             self.memory.refuse(&found.name, vm_id, error);
         }
         self.memory.metrics.restored(restored.machines);
+        let old = restored.refused.iter().filter(|(_, error)| matches!(error, SnapshotError::TooOld)).count();
+        let too_old = old > 0 && old == found.snapshots.len();
         if restored.host.read_at().is_some() {
             restored.host.reconcile(open);
-            lock(&self.hosts).insert(host_id.to_owned(), Arc::new(tokio::sync::Mutex::new(restored.host)));
+            lock(&self.hosts).insert(host_id.to_owned(), Arc::new(AsyncMutex::new(restored.host)));
         }
-        restored.machines
+        (restored.machines, too_old)
     }
 
     fn restore_shared(&self, found: &Found) {

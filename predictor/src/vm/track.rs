@@ -52,7 +52,15 @@ impl Moment<'_> {
     }
 }
 
-/// See the module.
+/// The newest value of a signal.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Latest {
+    at: Seconds,
+    bytes: u64,
+    allocated: u64,
+}
+
+/// See the module. Kept small, because every machine has two.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Track<M> {
     signal: Signal,
@@ -69,7 +77,7 @@ pub struct Track<M> {
     promise_told: Option<Seconds>,
     recent: Recent,
     forecast: Option<Forecast>,
-    latest: Option<Sample>,
+    latest: Option<Latest>,
     slope: f64,
     age: Seconds,
     readings: u32,
@@ -313,7 +321,7 @@ impl<M: Model> Track<M> {
         }
         self.readings = self.readings.saturating_add(1);
         self.highest = self.highest.max(sample.bytes);
-        self.latest = Some(*sample);
+        self.latest = Some(Latest { at: sample.at, bytes: sample.bytes, allocated: sample.allocated });
     }
 
     /// Usage at the end of the horizon if it went on as in the horizon before, but never below usage now.
