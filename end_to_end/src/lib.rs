@@ -1,5 +1,6 @@
 //! The mesh under test, in one piece and on real guests.
 
+pub mod alertmanager;
 pub mod apart;
 pub mod grpcurl;
 pub mod ledger;

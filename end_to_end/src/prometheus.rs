@@ -1,6 +1,7 @@
 //! A real Prometheus, and its checker of metric pages.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -13,8 +14,9 @@ use crate::{tools, web};
 
 const READY: Duration = Duration::from_secs(30);
 
-/// What may stand unescaped in a query of a URL.
-fn escaped(text: &str) -> String {
+/// Text as a part of a URL's query.
+#[must_use]
+pub fn escaped(text: &str) -> String {
     text.bytes()
         .map(
             |byte| {
@@ -44,6 +46,17 @@ pub fn lint(page: &str) -> anyhow::Result<String> {
     Ok(if said.is_empty() && !output.status.success() { output.status.to_string() } else { said })
 }
 
+/// `promtool` with these arguments in a folder of the repository.
+///
+/// # Errors
+/// When it is not content; its words are the message.
+pub fn promtool(folder: &Path, args: &[&str]) -> anyhow::Result<()> {
+    let output = tools::program("promtool")?.args(args).current_dir(folder).output()?;
+    let said = [output.stdout, output.stderr].concat();
+    ensure!(output.status.success(), "promtool {args:?}: {}", String::from_utf8_lossy(&said));
+    Ok(())
+}
+
 /// A Prometheus that scrapes every second, on loopback and with a folder of its own. It ends when it is dropped.
 #[derive(Debug)]
 pub struct Prometheus {
@@ -58,9 +71,30 @@ impl Prometheus {
     /// # Errors
     /// When it does not start; what it said is part of the message.
     pub async fn start(scrape_configs: &str) -> anyhow::Result<Self> {
+        Self::with_rules(scrape_configs, &[], None).await
+    }
+
+    /// The same, with rules (each the content of a file) that are evaluated every second, and an Alertmanager at this
+    /// `HOST:PORT` that is told of alerts.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn with_rules(
+        scrape_configs: &str,
+        rules: &[String],
+        alertmanager: Option<&str>,
+    ) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
-        let config =
-            format!("global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs:\n{scrape_configs}");
+        for (number, rules) in rules.iter().enumerate() {
+            std::fs::write(folder.path().join(format!("{number}.rules.yml")), rules)?;
+        }
+        let told = alertmanager.map_or(String::new(), |address| {
+            format!("alerting: {{alertmanagers: [{{static_configs: [{{targets: ['{address}']}}]}}]}}\n")
+        });
+        let config = format!(
+            "global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}\n\
+             rule_files: ['*.rules.yml']\n{told}scrape_configs:\n{scrape_configs}"
+        );
         std::fs::write(folder.path().join("prometheus.yml"), config)?;
         let address = format!("127.0.0.1:{}", free_port()?);
         let running = tools::program("prometheus")?
@@ -99,6 +133,12 @@ impl Prometheus {
             .as_array()
             .cloned()
             .with_context(|| format!("{query} gives no series: {answer}"))
+    }
+
+    /// Where it answers, such as `http://127.0.0.1:9090`.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     /// The targets that it scrapes, dropped ones left out.

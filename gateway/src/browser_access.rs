@@ -1,12 +1,15 @@
-//! What browsers are told: which pages of other origins may call, and that answers are what they say they are.
+//! What browsers are told: which pages of other origins may call, and how little they may do with an answer.
 
 use std::time::Duration;
 
 use axum::Router;
-use http::header::{CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
+use axum::response::Response;
+use http::header::{
+    CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, REFERRER_POLICY, RETRY_AFTER,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
 use http::{HeaderValue, Method};
 use tower_http::cors::{AllowOrigin, CorsLayer};
-use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::host_guard::{HostGuard, Origin, refuse_strangers};
 
@@ -15,9 +18,25 @@ pub(crate) fn protect(mut routes: Router, guard: HostGuard, origins: &[Origin]) 
     if !origins.is_empty() {
         routes = routes.layer(cors(origins));
     }
-    routes.layer(axum::middleware::from_fn_with_state(guard, refuse_strangers)).layer(
-        SetResponseHeaderLayer::overriding(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-    )
+    routes
+        .layer(axum::middleware::from_fn_with_state(guard, refuse_strangers))
+        .layer(axum::middleware::map_response(secured))
+}
+
+/// No guessing of types, no frames, nothing told to other sites, and nothing kept unless an answer allows it.
+async fn secured(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (X_FRAME_OPTIONS, "DENY"),
+        (REFERRER_POLICY, "no-referrer"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
 }
 
 fn cors(origins: &[Origin]) -> CorsLayer {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use http::header::CONTENT_TYPE;
+use memharvest_proto::predictor::v1::Coverage;
 use memharvest_services::page_writer::{MetricType, PageWriter, Value};
 
 use crate::live::{Snapshot, held_ratio};
@@ -13,14 +14,35 @@ use crate::rest::App;
 use crate::rest::words::{AgentState, HostState, Signal, Span, ViolationKind};
 use crate::wire::span;
 
+/// Type of every page for Prometheus.
+pub(crate) const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Where series are written: a whole page, or one of which only a part is wanted.
+pub(crate) trait SeriesPage {
+    /// Starts a metric.
+    fn metric(&mut self, name: &str, help: &str, kind: MetricType);
+    /// Writes a sample of the metric that was started last.
+    fn sample(&mut self, labels: &[(&str, &str)], value: Value);
+}
+
+impl SeriesPage for PageWriter {
+    fn metric(&mut self, name: &str, help: &str, kind: MetricType) {
+        self.header(name, help, kind);
+    }
+
+    fn sample(&mut self, labels: &[(&str, &str)], value: Value) {
+        PageWriter::sample(self, labels, value);
+    }
+}
+
 pub(crate) async fn page(State(app): State<App>) -> impl IntoResponse {
     let mut page = PageWriter::default();
     write(&mut page, &app.live.snapshot());
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page.finish())
+    ([(CONTENT_TYPE, TEXT_FORMAT)], page.finish())
 }
 
 /// Writes the fleet's series; what is not known has none.
-fn write(page: &mut PageWriter, snapshot: &Snapshot) {
+pub(crate) fn write(page: &mut impl SeriesPage, snapshot: &Snapshot) {
     let fleet = &snapshot.fleet;
     let sums = [
         ("allocated", "Memory that the machines hold", fleet.allocated_bytes),
@@ -46,7 +68,7 @@ fn write(page: &mut PageWriter, snapshot: &Snapshot) {
     agents(page, snapshot);
 }
 
-fn violations(page: &mut PageWriter, snapshot: &Snapshot) {
+fn violations(page: &mut impl SeriesPage, snapshot: &Snapshot) {
     let open = snapshot.records.violations_open();
     gauge(
         page,
@@ -55,26 +77,29 @@ fn violations(page: &mut PageWriter, snapshot: &Snapshot) {
         open.map(|count| (Vec::new(), count.into())),
     );
     let Some(counts) = &snapshot.records.violations else { return };
-    page.header(
+    page.metric(
         "memharvest_violations_total",
         "Violations since the registry's history begins, by what was broken.",
         MetricType::Counter,
     );
     for kind in [ViolationKind::Forecast, ViolationKind::Promise, ViolationKind::Boundary] {
         let of_kind = counts.iter().filter(|count| count.kind == i32::from(kind.wire()));
-        page.sample(&[("kind", kind.as_str())], of_kind.map(|count| count.count).sum::<u64>());
+        page.sample(&[("kind", kind.as_str())], Value::Whole(of_kind.map(|count| count.count).sum()));
     }
 }
 
-fn coverage(page: &mut PageWriter, snapshot: &Snapshot) {
+fn coverage(page: &mut impl SeriesPage, snapshot: &Snapshot) {
     let mut by_forecast: BTreeMap<(&str, String), Vec<_>> = BTreeMap::new();
     for part in &snapshot.fleet.coverage {
         if let (Some(signal), Some(horizon)) = (Signal::of(part.signal), span(part.horizon.as_ref())) {
             by_forecast.entry((signal.as_str(), Span(horizon).to_string())).or_default().push(*part);
         }
     }
-    let ratios = by_forecast.into_iter().filter_map(|((signal, horizon), parts)| {
-        Some((vec![("signal", signal.to_owned()), ("horizon", horizon)], held_ratio(&parts)?.into()))
+    let ratios = by_forecast.iter().filter_map(|((signal, horizon), parts)| {
+        Some((
+            vec![("signal", (*signal).to_owned()), ("horizon", horizon.clone())],
+            held_ratio(parts)?.into(),
+        ))
     });
     gauge(
         page,
@@ -82,9 +107,29 @@ fn coverage(page: &mut PageWriter, snapshot: &Snapshot) {
         "Share of the raw forecasts judged in the last 24 hours that held.",
         ratios,
     );
+    let promised = by_forecast.iter().filter_map(|((signal, horizon), parts)| {
+        Some((
+            vec![("signal", (*signal).to_owned()), ("horizon", horizon.clone())],
+            promised_ratio(parts)?.into(),
+        ))
+    });
+    gauge(
+        page,
+        "memharvest_prediction_promised_ratio",
+        "Share of the same forecasts that was promised to hold: 1 minus their target violation rates.",
+        promised,
+    );
 }
 
-fn agents(page: &mut PageWriter, snapshot: &Snapshot) {
+/// The share that was promised to hold, of forecasts with one target or several; `None` where none was judged.
+#[expect(clippy::cast_precision_loss, reason = "counts of forecasts stay far below 2^53")]
+fn promised_ratio(coverage: &[Coverage]) -> Option<f64> {
+    let judged: u64 = coverage.iter().map(|part| part.judged).sum();
+    let missed: f64 = coverage.iter().map(|part| part.target_violation_rate * part.judged as f64).sum();
+    (judged > 0).then(|| 1.0 - missed / judged as f64)
+}
+
+fn agents(page: &mut impl SeriesPage, snapshot: &Snapshot) {
     let Some(agents) = &snapshot.records.agents else { return };
     let states = [AgentState::Live, AgentState::Late, AgentState::Lost, AgentState::Decommissioned];
     let count = |state: AgentState| {
@@ -95,7 +140,7 @@ fn agents(page: &mut PageWriter, snapshot: &Snapshot) {
 }
 
 fn gauge(
-    page: &mut PageWriter,
+    page: &mut impl SeriesPage,
     name: &str,
     help: &str,
     samples: impl IntoIterator<Item = (Vec<(&'static str, String)>, Value)>,
@@ -104,7 +149,7 @@ fn gauge(
     if samples.peek().is_none() {
         return;
     }
-    page.header(name, help, MetricType::Gauge);
+    page.metric(name, help, MetricType::Gauge);
     for (labels, value) in samples {
         let labels: Vec<(&str, &str)> = labels.iter().map(|(name, text)| (*name, text.as_str())).collect();
         page.sample(&labels, value);

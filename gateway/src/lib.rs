@@ -21,6 +21,8 @@ use tokio::sync::oneshot;
 
 mod browser_access;
 mod discovery;
+mod docs;
+mod federation;
 mod fleet_metrics;
 mod grpc;
 mod host_guard;

@@ -63,6 +63,12 @@ impl Live {
         self.0.published.subscribe()
     }
 
+    /// The clock of readings.
+    #[must_use]
+    pub fn clock(&self) -> MeshClock {
+        self.0.clock
+    }
+
     /// Mesh time now.
     #[must_use]
     pub fn now(&self) -> Timestamp {

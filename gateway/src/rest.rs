@@ -2,15 +2,12 @@
 //! registry or a predictor, and write JSON as the contract names it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::response::{Html, IntoResponse};
 use axum::routing::get;
-use http::StatusCode;
-use http::header::CONTENT_TYPE;
 use memharvest_services::admin_server::AdminServer;
+use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response as OpenApiResponse, ResponseBuilder};
@@ -19,7 +16,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::live::Live;
 use crate::upstream::Upstream;
-use crate::{discovery, fleet_metrics};
+use crate::{discovery, docs, federation, fleet_metrics};
 
 mod agents;
 mod author;
@@ -111,17 +108,11 @@ pub fn openapi_json() -> String {
 /// Everything on the port that is not gRPC. `probes` answers `/livez` and `/readyz` like the admin server.
 pub(crate) fn router(app: App, metrics: HttpMetrics, probes: AdminServer) -> Router {
     let probes = probes.router();
-    let document: Arc<str> = openapi_json().into();
     let (api, _) = api().split_for_parts();
     api.route("/metrics", get(fleet_metrics::page))
         .route("/sd/prometheus", get(discovery::targets))
-        .route(
-            "/openapi.json",
-            get(|| async move { ([(CONTENT_TYPE, "application/json")], document.to_string()) }),
-        )
-        .route("/", get(|| async { Html(include_str!("landing_page.html")) }))
-        .route("/docs", get(|| async { not_built("the API's pages; /openapi.json describes it for programs") }))
-        .route("/federate", get(|| async { not_built("federation; collectors serve host and machine series on their own /metrics, and /sd/prometheus lists them") }))
+        .route("/federate", get(federation::page))
+        .merge(docs::routes())
         .route_service("/livez", probes.clone())
         .route_service("/readyz", probes)
         .with_state(app)
@@ -129,11 +120,7 @@ pub(crate) fn router(app: App, metrics: HttpMetrics, probes: AdminServer) -> Rou
         .layer(CatchPanicLayer::custom(problem::panicked))
         .layer(axum::middleware::from_fn(problem::name_every_error))
         .layer(axum::middleware::from_fn_with_state(metrics, observed::observe))
-        .layer(CompressionLayer::new())
-}
-
-fn not_built(what: &str) -> impl IntoResponse + use<> {
-    Problem::new(StatusCode::NOT_IMPLEMENTED, format!("this version does not serve {what}"))
+        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
 }
 
 /// A text that says something.

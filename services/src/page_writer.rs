@@ -81,10 +81,23 @@ impl PageWriter {
         name.clone_into(&mut self.metric);
     }
 
+    /// Goes on with a metric that another page has started.
+    pub fn resume(&mut self, name: &str) {
+        name.clone_into(&mut self.metric);
+    }
+
     /// Writes a sample of the metric that was started last. Nothing is written for a value that is not finite.
     pub fn sample(&mut self, labels: &[(&str, &str)], value: impl Into<Value>) {
+        self.write(labels, value.into(), None);
+    }
+
+    /// As [`PageWriter::sample`], taken at this time: milliseconds since 1970.
+    pub fn sample_at(&mut self, labels: &[(&str, &str)], value: impl Into<Value>, at_ms: i64) {
+        self.write(labels, value.into(), Some(at_ms));
+    }
+
+    fn write(&mut self, labels: &[(&str, &str)], value: Value, at_ms: Option<i64>) {
         debug_assert!(!self.metric.is_empty(), "a sample needs a header before it");
-        let value = value.into();
         if matches!(value, Value::Float(number) if !number.is_finite()) {
             return;
         }
@@ -101,9 +114,25 @@ impl PageWriter {
         }
         // Writing to a string cannot fail.
         let _ = match value {
-            Value::Whole(number) => writeln!(self.page, " {number}"),
-            Value::Float(number) => writeln!(self.page, " {number}"),
+            Value::Whole(number) => write!(self.page, " {number}"),
+            Value::Float(number) => write!(self.page, " {number}"),
         };
+        if let Some(at_ms) = at_ms {
+            let _ = write!(self.page, " {at_ms}");
+        }
+        self.page.push('\n');
+    }
+
+    /// Length of the page so far, in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.page.len()
+    }
+
+    /// Whether nothing is written yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.page.is_empty()
     }
 
     /// The page so far.
@@ -125,6 +154,10 @@ fn is_metric_name(name: &str) -> bool {
 }
 
 fn escape(page: &mut String, text: &str, quotes: bool) {
+    if !text.contains(['\\', '\n', '"']) {
+        page.push_str(text);
+        return;
+    }
     for c in text.chars() {
         match c {
             '\\' => page.push_str("\\\\"),
@@ -148,6 +181,7 @@ mod tests {
         page.sample(&[], u64::MAX);
         page.sample(&[("host", "h")], 0.25);
         page.sample(&[("host", "gone")], f64::NAN);
+        page.sample_at(&[("host", "h")], 1_u64, -5);
         let expected = r#"# HELP memharvest_vm_info A VM's \\ name.
 # TYPE memharvest_vm_info gauge
 memharvest_vm_info{vm="1",name="a \"b\"\nc\\"} 1
@@ -155,6 +189,7 @@ memharvest_vm_info{vm="1",name="a \"b\"\nc\\"} 1
 # TYPE memharvest_host_memory_total_bytes gauge
 memharvest_host_memory_total_bytes 18446744073709551615
 memharvest_host_memory_total_bytes{host="h"} 0.25
+memharvest_host_memory_total_bytes{host="h"} 1 -5
 "#;
         assert_eq!(page.finish(), expected);
     }

@@ -4,7 +4,9 @@
 
 mod boundaries;
 mod browsers;
+mod docs;
 mod errors;
+mod federation;
 mod fleet;
 mod http;
 mod mesh;

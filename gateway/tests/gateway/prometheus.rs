@@ -12,7 +12,7 @@ use crate::predictor::host;
 use crate::violations::violation;
 
 /// Fails unless promtool finds nothing to say about the page.
-fn promtool_is_content(page: &str) {
+pub(crate) fn promtool_is_content(page: &str) {
     let promtool = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
@@ -49,6 +49,7 @@ async fn the_port_has_the_fleets_series_and_no_others() {
         "memharvest_violations_total{kind=\"promise\"} 2",
         "memharvest_violations_total{kind=\"forecast\"} 0",
         "memharvest_prediction_coverage_ratio{signal=\"rss\",horizon=\"15m\"} 0.99",
+        "memharvest_prediction_promised_ratio{signal=\"rss\",horizon=\"15m\"} 0.99",
         "memharvest_agents{state=\"lost\"} 0",
         "memharvest_fleet_memory_harvestable_bytes 2147483648",
         "memharvest_fleet_hosts{state=\"live\"} 1",
