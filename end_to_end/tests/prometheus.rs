@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use http::Method;
 use memharvest_end_to_end::mesh::{Mesh, PROCESSES};
 use memharvest_end_to_end::prometheus::{Prometheus, lint};
 use memharvest_end_to_end::wait::wait_for;
@@ -40,6 +41,8 @@ const SERIES: &[(&str, &str)] = &[
     ("memharvest_violations_total", "3"),
     ("memharvest_violations_open", "1"),
     ("memharvest_prediction_coverage_ratio", "2"),
+    ("memharvest_prediction_promised_ratio", "2"),
+    ("memharvest_error_budget_remaining_ratio{scope=\"fleet\"}", "1"),
     ("memharvest_agents", "4"),
     ("memharvest_build_info", "4"),
     ("memharvest_rpc_server_requests_total", "1+"),
@@ -56,7 +59,6 @@ const SERIES: &[(&str, &str)] = &[
 /// Metrics of the contract that this mesh cannot have, and why not. One that appears belongs above.
 const NOT_HERE: &[(&str, &str)] = &[
     ("memharvest_host_memory_leased_bytes", "the registry keeps no leases yet"),
-    ("memharvest_error_budget_remaining_ratio", "error budgets are not spent yet"),
     (
         "memharvest_host_memory_pressure_seconds_total",
         "a simulated host has no /proc/pressure; real ones are tested",
@@ -81,7 +83,7 @@ async fn the_five_pages_are_clean_and_each_series_has_one_home() {
         let expected = match name.trim_start_matches("memharvest_").split('_').next().unwrap_or_default() {
             "vm" | "host" | "collector" => vec!["collector"],
             "fleet" | "violations" | "prediction" | "agents" | "error" => vec!["fleet"],
-            "predictor" => vec!["predictor"],
+            "predictor" | "forecasts" | "snapshots" => vec!["predictor"],
             "registry" => vec!["registry"],
             "gateway" | "http" => vec!["gateway"],
             // What every process tells of itself.
@@ -101,6 +103,8 @@ async fn the_five_pages_are_clean_and_each_series_has_one_home() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prometheus_finds_scrapes_and_answers() {
     let mesh = Mesh::up(&FLEET).await.unwrap();
+    let budget = r#"{"error_budget_per_1000_vm_days": 10}"#;
+    assert_eq!(mesh.send(Method::PUT, "/boundaries/fleet", &[], budget).await.unwrap().status, 201);
     let gateway = mesh.address("gateway").unwrap();
     let prometheus = Prometheus::start(&format!(
         "- {{job_name: mesh, http_sd_configs: [{{url: 'http://{gateway}/sd/prometheus', refresh_interval: 1s}}]}}\n\

@@ -5,16 +5,20 @@ use std::time::Duration;
 use axum::Router;
 use axum::response::Response;
 use http::header::{
-    CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, REFERRER_POLICY, RETRY_AFTER,
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, REFERRER_POLICY, RETRY_AFTER,
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{HeaderValue, Method};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
+use crate::access::{Access, authenticate};
 use crate::host_guard::{HostGuard, Origin, refuse_strangers};
 
-/// Puts the guard around a whole port, and inside of it CORS for the listed origins, if there are any.
-pub(crate) fn protect(mut routes: Router, guard: HostGuard, origins: &[Origin]) -> Router {
+/// Puts the guard around a whole port, inside of it CORS for the listed origins, if there are any, and innermost the
+/// question who asks.
+pub(crate) fn protect(routes: Router, access: Access, guard: HostGuard, origins: &[Origin]) -> Router {
+    // A browser asks without a token whether it may ask with one: CORS comes first.
+    let mut routes = routes.layer(axum::middleware::from_fn_with_state(access, authenticate));
     if !origins.is_empty() {
         routes = routes.layer(cors(origins));
     }
@@ -46,6 +50,7 @@ fn cors(origins: &[Origin]) -> CorsLayer {
         .allow_origin(AllowOrigin::list(origins))
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
         .allow_headers([
+            AUTHORIZATION,
             CONTENT_TYPE,
             IF_MATCH,
             named("grpc-timeout"),

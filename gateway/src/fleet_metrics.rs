@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use http::header::CONTENT_TYPE;
-use memharvest_proto::predictor::v1::Coverage;
+use jiff::Timestamp;
+use memharvest_proto::predictor::v1::{Coverage, ErrorBudget};
 use memharvest_services::page_writer::{MetricType, PageWriter, Value};
 
 use crate::live::{Snapshot, held_ratio};
 use crate::rest::App;
 use crate::rest::words::{AgentState, HostState, Signal, Span, ViolationKind};
-use crate::wire::span;
+use crate::wire::{span, time};
 
 /// Type of every page for Prometheus.
 pub(crate) const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -65,7 +66,44 @@ pub(crate) fn write(page: &mut impl SeriesPage, snapshot: &Snapshot) {
     gauge(page, "memharvest_fleet_vms", "Machines that run.", [(Vec::new(), fleet.vms.into())]);
     violations(page, snapshot);
     coverage(page, snapshot);
+    budgets(page, snapshot);
     agents(page, snapshot);
+}
+
+/// A predictor tells what it counted with each of its hosts: the newest word of each counts, and those of several predictors
+/// are added up.
+fn budgets(page: &mut impl SeriesPage, snapshot: &Snapshot) {
+    let mut told: BTreeMap<(&str, usize), (Option<Timestamp>, &ErrorBudget)> = BTreeMap::new();
+    for view in &snapshot.hosts {
+        let Some(predictor) = view.predictor else { continue };
+        let read_at = time(view.host.read_at.as_ref());
+        for budget in &view.host.error_budgets {
+            let newest = told.entry((&budget.scope, predictor)).or_insert((read_at, budget));
+            if newest.0 < read_at {
+                *newest = (read_at, budget);
+            }
+        }
+    }
+    let mut scopes: BTreeMap<&str, (u64, f64)> = BTreeMap::new();
+    for ((scope, _), (_, budget)) in told {
+        let sum = scopes.entry(scope).or_default();
+        sum.0 += budget.violations;
+        sum.1 += budget.allowed;
+    }
+    gauge(
+        page,
+        "memharvest_error_budget_remaining_ratio",
+        "Share of the promise violations that a boundary allows within 30 days which is left; at 0 harvest pauses under it.",
+        scopes.into_iter().map(|(scope, (spent, allowed))| {
+            (vec![("scope", scope.to_owned())], remaining_ratio(spent, allowed).into())
+        }),
+    );
+}
+
+/// An untouched budget is whole, however small.
+#[expect(clippy::cast_precision_loss, reason = "counts of violations stay far below 2^53")]
+fn remaining_ratio(spent: u64, allowed: f64) -> f64 {
+    if spent == 0 { 1.0 } else { (1.0 - spent as f64 / allowed.max(f64::MIN_POSITIVE)).max(0.0) }
 }
 
 fn violations(page: &mut impl SeriesPage, snapshot: &Snapshot) {

@@ -19,6 +19,7 @@ use memharvest_services::{Service, membership};
 use prometheus::{IntGaugeVec, Opts};
 use tokio::sync::oneshot;
 
+mod access;
 mod browser_access;
 mod discovery;
 mod docs;
@@ -32,9 +33,11 @@ mod settings;
 pub mod upstream;
 mod wire;
 
+pub use access::AccessSettings;
 pub use host_guard::Origin;
 pub use settings::Settings;
 
+use access::Access;
 use grpc::{FleetApi, Forward, services};
 use host_guard::HostGuard;
 use live::Live;
@@ -93,11 +96,18 @@ pub async fn start(settings: Settings, stop: Stop) -> anyhow::Result<Running> {
     stop.spawn("membership", membership::keep(registry, me, Vec::new, |_| {}, stop.clone()));
 
     let guard = HostGuard::new(address, &settings.allowed_host, &settings.cors_origin);
+    let access = Access::start(&settings.access, &app.upstream.registry, &stop);
     let origins = settings.cors_origin.clone();
+    let tls = settings.access.tls()?;
+    if let Some(tls) = &tls {
+        stop.spawn("certificate", tls.clone().keep_fresh(stop.clone()));
+    }
+    let scheme = if tls.is_some() { "https" } else { "http" };
     let whole = server(&app, &metrics)
+        .tls(tls)
         .http(rest::router(app, HttpMetrics::register(&metrics)?, admin.clone()))
         .grpc_web()
-        .around(move |routes| browser_access::protect(routes, guard, &origins));
+        .around(move |routes| browser_access::protect(routes, access, guard, &origins));
     let (outcome_told, served) = oneshot::channel();
     let (serving, drain_deadline) = (stop.clone(), common.drain_deadline);
     stop.spawn("server", async move {
@@ -106,7 +116,7 @@ pub async fn start(settings: Settings, stop: Stop) -> anyhow::Result<Running> {
         let _ = outcome_told.send(outcome.map_err(Into::into));
         serving.request();
     });
-    tracing::info!(%address, %admin_address, "the gateway serves http://{address}");
+    tracing::info!(%address, %admin_address, "the gateway serves {scheme}://{address}");
     Ok(Running { address, admin_address, served, admin: admin.spawn(admin_bound) })
 }
 

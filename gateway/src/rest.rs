@@ -2,21 +2,24 @@
 //! registry or a predictor, and write JSON as the contract names it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::get;
+use http::StatusCode;
 use memharvest_services::admin_server::AdminServer;
 use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
+use tower_http::timeout::TimeoutLayer;
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response as OpenApiResponse, ResponseBuilder};
 use utoipa::{IntoResponses, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::live::Live;
 use crate::upstream::Upstream;
-use crate::{discovery, docs, federation, fleet_metrics};
+use crate::{access, discovery, docs, federation, fleet_metrics};
 
 mod agents;
 mod author;
@@ -38,6 +41,9 @@ pub mod words;
 
 pub(crate) use observed::HttpMetrics;
 use problem::{PROBLEM_JSON, Problem};
+
+/// How long a request may take, its body included: nobody holds a handler by sending a byte now and then.
+const LONGEST_REQUEST: Duration = Duration::from_secs(30);
 
 /// What every handler can reach.
 #[derive(Clone, Debug)]
@@ -116,6 +122,8 @@ pub(crate) fn router(app: App, metrics: HttpMetrics, probes: AdminServer) -> Rou
         .route_service("/livez", probes.clone())
         .route_service("/readyz", probes)
         .with_state(app)
+        .layer(axum::middleware::from_fn(access::authorize))
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, LONGEST_REQUEST))
         .layer(DefaultBodyLimit::max(body::LONGEST_BODY))
         .layer(CatchPanicLayer::custom(problem::panicked))
         .layer(axum::middleware::from_fn(problem::name_every_error))

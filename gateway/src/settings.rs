@@ -8,6 +8,7 @@ use memharvest_services::settings::{
     Common, Settings as ServiceSettings, SettingsError, duration, service_url,
 };
 
+use crate::access::AccessSettings;
 use crate::host_guard::Origin;
 
 /// The fleet on one port, for people, scripts, browsers and Prometheus.
@@ -38,6 +39,10 @@ pub struct Settings {
     #[arg(long, env = "MEMHARVEST_CORS_ORIGIN", value_name = "ORIGIN")]
     pub cors_origin: Vec<Origin>,
 
+    /// Who is let in
+    #[command(flatten)]
+    pub access: AccessSettings,
+
     /// Identity of this gateway [default: gateway- and the host's name]
     #[arg(long, env = "MEMHARVEST_GATEWAY_ID", value_name = "ID")]
     pub gateway_id: Option<String>,
@@ -56,7 +61,9 @@ impl ServiceSettings for Settings {
         if self.registry_poll < Duration::from_millis(10) {
             return Err(SettingsError::Refused("--registry-poll is shorter than 10ms; try 2s".into()));
         }
-        self.common.check_listener("--listen", self.listen)
+        self.access.validate()?;
+        let protected = self.access.tls()?.is_some() && self.access.asks();
+        if protected { Ok(()) } else { self.common.check_listener("--listen", self.listen) }
     }
 }
 

@@ -20,6 +20,7 @@ pub mod rpc_server;
 pub mod settings;
 pub mod shutdown;
 pub mod telemetry;
+pub mod tls;
 pub mod trace_context;
 
 /// Who a process is: the name of its binary and its version.

@@ -3,10 +3,21 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit, setrlimit};
+
 use crate::Service;
 use crate::settings::{self, EXIT_BAD_SETTINGS, LoadError, Settings, SettingsError};
 use crate::shutdown::Stop;
 use crate::telemetry;
+
+/// Lets the process have as many open files as it may: by default many systems allow fewer than a gateway has connections.
+fn allow_open_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "cannot raise the limit of open files: {error}");
+    }
+}
 
 /// What a process may take beyond its drain deadline.
 const GRACE: Duration = Duration::from_secs(1);
@@ -61,6 +72,7 @@ where
 {
     let common = settings.common().clone();
     let telemetry = telemetry::init(&service, &common)?;
+    allow_open_files();
     let stop = Stop::on_signals()?;
     if common.supervised {
         stop.when_stdin_ends()?;

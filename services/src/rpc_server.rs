@@ -26,6 +26,7 @@ use crate::listener::Bound;
 use crate::metrics::Metrics;
 use crate::rpc_methods::RpcMethods;
 use crate::shutdown::Stop;
+use crate::tls::ServerTls;
 
 mod call;
 mod connection;
@@ -75,6 +76,7 @@ pub struct RpcServer {
     http: Option<Router>,
     grpc_web: bool,
     around: Option<Around>,
+    tls: Option<ServerTls>,
     limits: Limits,
     metrics: Metrics,
 }
@@ -100,6 +102,7 @@ impl RpcServer {
             http: None,
             grpc_web: false,
             around: None,
+            tls: None,
             limits: Limits::default(),
             metrics: metrics.clone(),
         }
@@ -136,6 +139,13 @@ impl RpcServer {
     #[must_use]
     pub fn around(mut self, wrap: impl FnOnce(Router) -> Router + Send + 'static) -> Self {
         self.around = Some(Around(Box::new(wrap)));
+        self
+    }
+
+    /// Asks for TLS.
+    #[must_use]
+    pub fn tls(mut self, tls: Option<ServerTls>) -> Self {
+        self.tls = tls;
         self
     }
 
@@ -195,13 +205,14 @@ impl RpcServer {
             routes = wrap(routes);
         }
 
+        let acceptor = self.tls.as_ref().map(ServerTls::acceptor);
         let cut_off = CancellationToken::new();
         let server = Server::builder()
             .accept_http1(has_http || self.grpc_web)
             .http2_keepalive_interval(Some(Duration::from_secs(20)))
             .http2_keepalive_timeout(Some(Duration::from_secs(10)))
             .add_routes(routes.into())
-            .serve_with_incoming_shutdown(connection::incoming(bound.listener, &cut_off), async {
+            .serve_with_incoming_shutdown(connection::incoming(bound.listener, acceptor, &cut_off), async {
                 stop.requested().await;
                 health.set_service_status("", ServingStatus::NotServing).await;
                 for name in &self.names {

@@ -121,8 +121,8 @@ impl Common {
         }
     }
 
-    /// Refuses a listener that others could reach, as long as nobody has said that this is wanted.
-    /// The admin listener is read-only and exempt.
+    /// Refuses a listener that others could reach without TLS and authentication, as long as nobody has said that this is
+    /// wanted. The admin listener is read-only and exempt.
     ///
     /// # Errors
     /// The address is not loopback and `--insecure` is not given.

@@ -14,7 +14,8 @@ use super::{SOON, text_of};
 /// The shipped alerts, without the time that they wait.
 fn impatient_alerts() -> String {
     let alerts = text_of("observability/prometheus/alerts.yml");
-    alerts.lines().filter(|line| !line.trim().starts_with("for:")).map(|line| format!("{line}\n")).collect()
+    let lines: Vec<&str> = alerts.lines().filter(|line| !line.trim().starts_with("for:")).collect();
+    lines.join("\n")
 }
 
 async fn told(webhook: &Webhook, status: &str) -> Value {

@@ -15,7 +15,6 @@ const DASHBOARDS: [&str; 4] = ["fleet", "host", "vm", "mesh"];
 
 /// Queries that give nothing on a replayed trace: a part of the query, and why.
 const NOTHING_HERE: &[(&str, &str)] = &[
-    ("memharvest_error_budget_remaining_ratio", "no boundary of this mesh sets an error budget"),
     ("memharvest_host_memory_leased_bytes", "nobody leases here"),
     ("memharvest:host_memory_pressure:rate5m", "a replayed host has no /proc/pressure; real ones are tested"),
     ("memharvest_vm_memory_guest_free_bytes", "a trace tells what a guest uses, not what is free in it"),
@@ -89,6 +88,8 @@ fn the_files_are_what_grafana_reads() {
 async fn every_query_gives_series() {
     // The bundled trace, a minute of it in a second.
     let mesh = Mesh::up(&["--speed=60", "--cold-start=2m"]).await.unwrap();
+    let budget = r#"{"error_budget_per_1000_vm_days": 10}"#;
+    assert_eq!(mesh.send(http::Method::PUT, "/boundaries/fleet", &[], budget).await.unwrap().status, 201);
     let gateway = mesh.address("gateway").unwrap();
     let rules =
         ["recording_rules", "alerts"].map(|name| text_of(&format!("observability/prometheus/{name}.yml")));

@@ -13,6 +13,8 @@ use tonic::body::Body;
 use tonic::server::NamedService;
 use tower::{Service, ServiceExt};
 
+use super::author;
+use crate::access::CALLER_HEADER;
 use crate::upstream::Upstream;
 
 /// What becomes of a method.
@@ -141,6 +143,12 @@ fn route(path: &str) -> Option<Route> {
     ROUTES.iter().find(|(known, _)| *known == path).map(|(_, route)| *route)
 }
 
+/// Whether a method reaches a service behind the gateway.
+#[cfg(test)]
+pub(crate) fn is_handed_on(path: &str) -> bool {
+    matches!(route(path), Some(Route::Registry | Route::Predictor))
+}
+
 impl<Name: NamedService> NamedService for Forward<Name> {
     const NAME: &'static str = Name::NAME;
 }
@@ -157,13 +165,26 @@ impl<Name> Service<http::Request<Body>> for Forward<Name> {
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let chosen = self.channel(request.uri().path());
         Box::pin(async move {
-            let answered = match chosen {
-                Ok(channel) => channel.oneshot(onward(request)).await,
-                Err(status) => Err(status),
+            let answered = async {
+                let channel = chosen?;
+                channel.oneshot(onward(signed(request).await?)).await
             };
+            let answered: Result<_, Status> = answered.await;
             Ok(answered.unwrap_or_else(Status::into_http))
         })
     }
+}
+
+/// The same call, in the name of a caller who is known.
+async fn signed(request: http::Request<Body>) -> Result<http::Request<Body>, Status> {
+    let caller =
+        request.headers().get(CALLER_HEADER).and_then(|name| std::str::from_utf8(name.as_bytes()).ok());
+    let (Some(caller), Some(field)) = (caller.map(str::to_owned), author::field_of(request.uri().path()))
+    else {
+        return Ok(request);
+    };
+    let (parts, body) = request.into_parts();
+    Ok(http::Request::from_parts(parts, author::sign(body, field, &caller).await?))
 }
 
 /// The same call, to another server.

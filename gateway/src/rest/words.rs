@@ -6,13 +6,15 @@ use std::time::Duration;
 use memharvest_proto::{collector::v1 as collector, predictor::v1 as predictor, registry::v1 as registry};
 use memharvest_services::settings::duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::openapi::schema::{Schema, Type};
+use utoipa::openapi::{ObjectBuilder, RefOr};
 use utoipa::{PartialSchema, ToSchema};
 
 /// A lower-case enum of JSON that stands for one of the contract; what the contract leaves unsaid is absent.
 macro_rules! words {
-    ($($(#[$doc:meta])* $name:ident = $wire:path { $($variant:ident $word:literal),* $(,)? })*) => {$(
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+    ($($(#[doc = $doc:literal])* $name:ident = $wire:path { $($variant:ident $word:literal),* $(,)? })*) => {$(
+        $(#[doc = $doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
         pub enum $name {
             $(#[doc = concat!("`", $word, "`")] #[serde(rename = $word)] $variant,)*
         }
@@ -45,6 +47,18 @@ macro_rules! words {
                 }
             }
         }
+
+        impl PartialSchema for $name {
+            fn schema() -> RefOr<Schema> {
+                ObjectBuilder::new()
+                    .schema_type(Type::String)
+                    .description(Some(concat!($($doc),*).trim()))
+                    .enum_values(Some([$($word),*]))
+                    .into()
+            }
+        }
+
+        impl ToSchema for $name {}
 
         impl std::str::FromStr for $name {
             type Err = String;
@@ -156,9 +170,9 @@ impl<'de> Deserialize<'de> for Span {
 }
 
 impl PartialSchema for Span {
-    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
-        utoipa::openapi::ObjectBuilder::new()
-            .schema_type(utoipa::openapi::schema::Type::String)
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
             .description(Some("A span of time: numbers with the units h, m, s and ms."))
             .pattern(Some("^([0-9]{1,9}(ms|s|m|h)){1,4}$"))
             .examples([serde_json::json!("15m")])

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod access;
 mod boundaries;
 mod browsers;
 mod docs;
@@ -10,9 +11,11 @@ mod federation;
 mod fleet;
 mod http;
 mod mesh;
+mod oidc;
 mod openapi;
 mod predictor;
 mod prometheus;
 mod registry;
 mod rpc;
+mod tls;
 mod violations;

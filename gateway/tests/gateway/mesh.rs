@@ -9,6 +9,7 @@ use memharvest_proto::registry::v1::agent_service_server::AgentServiceServer;
 use memharvest_proto::registry::v1::audit_service_server::AuditServiceServer;
 use memharvest_proto::registry::v1::boundary_service_server::BoundaryServiceServer;
 use memharvest_proto::registry::v1::harvest_service_server::HarvestServiceServer;
+use memharvest_proto::registry::v1::token_service_server::TokenServiceServer;
 use memharvest_proto::registry::v1::violation_service_server::ViolationServiceServer;
 use memharvest_services::shutdown::Stop;
 use serde_json::Value;
@@ -40,6 +41,17 @@ impl Mesh {
     }
 
     pub(crate) async fn with(predictors: usize, flags: &[&str]) -> Self {
+        let mesh = Self::begin(predictors, flags).await;
+        mesh.until("readyz says ready", "/readyz", |answer| answer.status == 200).await;
+        mesh
+    }
+
+    /// With one predictor and flags that make the port speak TLS.
+    pub(crate) async fn over_tls(flags: &[&str]) -> Self {
+        Self::begin(1, flags).await
+    }
+
+    async fn begin(predictors: usize, flags: &[&str]) -> Self {
         let stop = Stop::new();
         let registry = Registry::default();
         let of_registry = Server::builder()
@@ -47,6 +59,7 @@ impl Mesh {
             .add_service(AuditServiceServer::new(registry.clone()))
             .add_service(BoundaryServiceServer::new(registry.clone()))
             .add_service(HarvestServiceServer::new(registry.clone()))
+            .add_service(TokenServiceServer::new(registry.clone()))
             .add_service(ViolationServiceServer::new(registry.clone()));
         let mut args = vec!["memharvest-gateway".to_owned()];
         let registry_address = serve(of_registry, &stop).await;
@@ -63,9 +76,7 @@ impl Mesh {
         );
         args.extend(flags.iter().map(|flag| (*flag).to_owned()));
         let gateway = start(Settings::parse_from(args), stop.clone()).await.unwrap();
-        let mesh = Self { registry, predictors, gateway, stop };
-        mesh.until("readyz says ready", "/readyz", |answer| answer.status == 200).await;
-        mesh
+        Self { registry, predictors, gateway, stop }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {

@@ -1,4 +1,4 @@
-//! A registry in memory: agents, boundaries with etags, violations, roll-ups. It keeps no leases and no tokens.
+//! A registry in memory: agents, boundaries with etags, violations, roll-ups, and tokens to verify. It keeps no leases.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -9,6 +9,7 @@ use memharvest_proto::registry::v1::agent_service_server::AgentService;
 use memharvest_proto::registry::v1::audit_service_server::AuditService;
 use memharvest_proto::registry::v1::boundary_service_server::BoundaryService;
 use memharvest_proto::registry::v1::harvest_service_server::HarvestService;
+use memharvest_proto::registry::v1::token_service_server::TokenService;
 use memharvest_proto::registry::v1::violation_service_server::ViolationService;
 use memharvest_proto::registry::v1::*;
 use memharvest_services::rpc_error::invalid_field;
@@ -17,6 +18,14 @@ use tonic::{Request, Response, Status};
 /// The registry.
 #[derive(Clone, Default)]
 pub(crate) struct Registry(pub(crate) Arc<Mutex<State>>);
+
+impl Registry {
+    /// Makes secrets known that open what a role may do.
+    pub(crate) fn issue(&self, secret: &str, name: &str, role: Role) {
+        let token = Token { token_id: name.into(), name: name.into(), role: role.into(), ..Token::default() };
+        self.0.lock().unwrap().tokens.insert(secret.into(), token);
+    }
+}
 
 /// What it keeps.
 #[derive(Default)]
@@ -28,6 +37,9 @@ pub(crate) struct State {
     pub(crate) vms: Vec<VmRollup>,
     pub(crate) decommissioned_by: Vec<String>,
     pub(crate) history_asked: Vec<QueryHistoryRequest>,
+    /// Tokens by their secrets.
+    pub(crate) tokens: BTreeMap<String, Token>,
+    pub(crate) verified: usize,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -282,6 +294,32 @@ impl HarvestService for Registry {
         let state = self.0.lock().unwrap();
         let (hosts, vms) = (state.hosts.clone(), state.vms.clone());
         Ok(Response::new(ListLatestResponse { hosts, vms, ..ListLatestResponse::default() }))
+    }
+}
+
+#[tonic::async_trait]
+impl TokenService for Registry {
+    async fn create_token(&self, request: Request<CreateTokenRequest>) -> Answer<CreateTokenResponse> {
+        let request = request.into_inner();
+        let token =
+            Token { token_id: "new".into(), name: request.author, role: request.role, ..Token::default() };
+        Ok(Response::new(CreateTokenResponse { token: Some(token), secret: "mh_new".into() }))
+    }
+
+    async fn list_tokens(&self, _: Request<ListTokensRequest>) -> Answer<ListTokensResponse> {
+        Ok(Response::new(ListTokensResponse::default()))
+    }
+
+    async fn revoke_token(&self, _: Request<RevokeTokenRequest>) -> Answer<RevokeTokenResponse> {
+        Err(Status::not_found("no such token"))
+    }
+
+    async fn verify_token(&self, request: Request<VerifyTokenRequest>) -> Answer<VerifyTokenResponse> {
+        let mut state = self.0.lock().unwrap();
+        state.verified += 1;
+        let token = state.tokens.get(&request.into_inner().secret).cloned();
+        let token = token.ok_or_else(|| Status::unauthenticated("the token is not known"))?;
+        Ok(Response::new(VerifyTokenResponse { token: Some(token) }))
     }
 }
 

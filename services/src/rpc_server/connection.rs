@@ -1,40 +1,155 @@
-//! Connections that can be cut off: tonic waits for busy ones without end.
+//! Connections: plain or with TLS, cut off when the process must end, and closed when nobody is at the other end.
+//!
+//! tonic waits for busy connections without end, and for the first byte of one without a deadline.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use futures::stream::{FuturesUnordered, unfold};
 use futures::{Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio::time::Sleep;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::{Connected, TcpConnectInfo};
+
+/// How long a stranger may take for his first byte, or for a whole handshake.
+const FIRST_WORD: Duration = Duration::from_secs(10);
+/// How long somebody may take nothing of what is written to him.
+const STALL: Duration = Duration::from_mins(1);
+/// Handshakes at once; more wait to be accepted.
+const HANDSHAKES: usize = 1024;
+/// Pause after a connection could not be accepted, such as for want of file descriptors.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What accepts connections.
+struct Accepting {
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    cut_off: CancellationToken,
+    handshakes: FuturesUnordered<Pin<Box<dyn Future<Output = Option<Connection>> + Send>>>,
+}
 
 /// Accepts connections; all of them break when `cut_off` is cancelled.
 pub(super) fn incoming(
     listener: TcpListener,
+    tls: Option<TlsAcceptor>,
     cut_off: &CancellationToken,
 ) -> impl Stream<Item = io::Result<Connection>> + use<> {
-    let cut_off = cut_off.clone();
-    TcpListenerStream::new(listener).map(move |accepted| {
-        let socket = accepted?;
-        socket.set_nodelay(true)?;
-        Ok(Connection { socket, cut_off: Box::pin(cut_off.clone().cancelled_owned()) })
+    let accepting =
+        Accepting { listener, tls, cut_off: cut_off.clone(), handshakes: FuturesUnordered::new() };
+    unfold(accepting, |mut accepting| async {
+        let connection = accepting.next().await;
+        Some((Ok(connection), accepting))
     })
 }
 
+impl Accepting {
+    async fn next(&mut self) -> Connection {
+        loop {
+            let room = self.handshakes.len() < HANDSHAKES;
+            tokio::select! {
+                Some(shaken) = self.handshakes.next(), if !self.handshakes.is_empty() => {
+                    if let Some(connection) = shaken {
+                        return connection;
+                    }
+                }
+                accepted = self.listener.accept(), if room => match accepted {
+                    Ok((socket, _)) => {
+                        // Fails only for a socket that is broken already, as its first use will tell.
+                        let _ = socket.set_nodelay(true);
+                        let Some(tls) = self.tls.clone() else {
+                            return Connection::new(Socket::Plain(socket), &self.cut_off);
+                        };
+                        let cut_off = self.cut_off.clone();
+                        self.handshakes.push(Box::pin(async move {
+                            let shaken = tokio::time::timeout(FIRST_WORD, tls.accept(socket)).await.ok()?.ok()?;
+                            Some(Connection::new(Socket::Tls(Box::new(shaken)), &cut_off))
+                        }));
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot accept a connection: {error}");
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                },
+            }
+        }
+    }
+}
+
+enum Socket {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// One connection.
 pub(super) struct Connection {
-    socket: TcpStream,
+    socket: Socket,
     cut_off: Pin<Box<WaitForCancellationFutureOwned>>,
+    has_spoken: bool,
+    /// When it is closed, unless what it waits for comes: the first byte, or room to write.
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl Connection {
+    fn new(socket: Socket, cut_off: &CancellationToken) -> Self {
+        Self {
+            socket,
+            cut_off: Box::pin(cut_off.clone().cancelled_owned()),
+            has_spoken: false,
+            deadline: Some(Box::pin(tokio::time::sleep(FIRST_WORD))),
+        }
+    }
+
+    fn is_overdue(&mut self, context: &mut Context<'_>) -> bool {
+        self.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(context).is_ready())
+    }
+
+    fn written(
+        &mut self,
+        polled: Poll<io::Result<usize>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if self.has_spoken && polled.is_ready() {
+            self.deadline = None;
+        } else if self.has_spoken {
+            self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(STALL)));
+            if self.is_overdue(context) {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+        }
+        polled
+    }
 }
 
 impl Connected for Connection {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {
-        self.socket.connect_info()
+        match &self.socket {
+            Socket::Plain(socket) => socket.connect_info(),
+            Socket::Tls(socket) => socket.get_ref().0.connect_info(),
+        }
     }
+}
+
+macro_rules! on_socket {
+    ($connection:expr, $socket:ident => $polled:expr) => {
+        match &mut $connection.socket {
+            Socket::Plain(socket) => {
+                let $socket = Pin::new(socket);
+                $polled
+            }
+            Socket::Tls(socket) => {
+                let $socket = Pin::new(socket.as_mut());
+                $polled
+            }
+        }
+    };
 }
 
 impl AsyncRead for Connection {
@@ -47,7 +162,14 @@ impl AsyncRead for Connection {
         if self.cut_off.as_mut().poll(context).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        Pin::new(&mut self.socket).poll_read(context, buffer)
+        let polled = on_socket!(self, socket => socket.poll_read(context, buffer));
+        if polled.is_pending() && self.is_overdue(context) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        if polled.is_ready() && !std::mem::replace(&mut self.has_spoken, true) {
+            self.deadline = None;
+        }
+        polled
     }
 }
 
@@ -57,15 +179,16 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(context, bytes)
+        let polled = on_socket!(self, socket => socket.poll_write(context, bytes));
+        self.written(polled, context)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(context)
+        on_socket!(self, socket => socket.poll_flush(context))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(context)
+        on_socket!(self, socket => socket.poll_shutdown(context))
     }
 
     fn poll_write_vectored(
@@ -73,10 +196,14 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(context, bytes)
+        let polled = on_socket!(self, socket => socket.poll_write_vectored(context, bytes));
+        self.written(polled, context)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
+        match &self.socket {
+            Socket::Plain(socket) => socket.is_write_vectored(),
+            Socket::Tls(socket) => socket.is_write_vectored(),
+        }
     }
 }
