@@ -12,6 +12,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use memharvest_proto::registry::v1::Role;
 use memharvest_services::rpc_client::RpcChannel;
@@ -95,6 +96,20 @@ impl Access {
         }))
     }
 
+    /// Finds out who asks, whether he asks too often, and for gRPC whether he may.
+    async fn admit(&self, request: &Parts, is_grpc: bool) -> Result<Caller, Refusal> {
+        let address = request.extensions.get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+        let address = address.map(|address| address.ip());
+        let caller = self.identify(&request.headers, address).await?;
+        self.count(&caller, address)?;
+        if is_grpc {
+            let path = request.uri.path();
+            // What is not listed does not exist, or is refused to everybody; whoever may look is told which.
+            caller.may(policy::of_method(path).unwrap_or(Needs::AtLeast(Role::Viewer)), path)?;
+        }
+        Ok(caller)
+    }
+
     /// Finds out who asks.
     async fn identify(&self, headers: &HeaderMap, address: Option<IpAddr>) -> Result<Caller, Refusal> {
         let Some(bearers) = &self.0.bearers else { return Ok(Caller::Anybody) };
@@ -138,7 +153,7 @@ fn take(buckets: &Mutex<Buckets<Client>>, client: Client) -> Result<(), Refusal>
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
-        address => address,
+        IpAddr::V4(address) => IpAddr::V4(address),
     }
 }
 
@@ -163,33 +178,21 @@ impl Caller {
 
 /// The layer around the whole port: finds out who asks, and lets gRPC calls through. REST is let through where the
 /// route is known, by [`authorize`].
-pub(crate) async fn authenticate(State(access): State<Access>, mut request: Request, next: Next) -> Response {
-    request.headers_mut().remove(CALLER_HEADER);
-    let address = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
-    let address = address.map(|address| address.ip());
-    let grpc = grpc_type(request.headers());
-    let admitted = async {
-        let caller = access.identify(request.headers(), address).await?;
-        access.count(&caller, address)?;
-        if grpc.is_some() {
-            let path = request.uri().path();
-            // What is not listed does not exist, or is refused to everybody; whoever may look is told which.
-            caller.may(policy::of_method(path).unwrap_or(Needs::AtLeast(Role::Viewer)), path)?;
-        }
-        Ok(caller)
-    };
-    let admitted: Result<Caller, Refusal> = admitted.await;
-    let caller = match admitted {
+pub(crate) async fn authenticate(State(access): State<Access>, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    parts.headers.remove(CALLER_HEADER);
+    let grpc = grpc_type(&parts.headers);
+    let caller = match access.admit(&parts, grpc.is_some()).await {
         Ok(caller) => caller,
         Err(refusal) => return refusal.answer(grpc),
     };
     if let Caller::Asked(Ok(identity)) = &caller
         && let Ok(name) = HeaderValue::from_bytes(identity.name.as_bytes())
     {
-        request.headers_mut().insert(CALLER_HEADER, name);
+        parts.headers.insert(CALLER_HEADER, name);
     }
-    request.extensions_mut().insert(caller);
-    next.run(request).await
+    parts.extensions.insert(caller);
+    next.run(Request::from_parts(parts, body)).await
 }
 
 /// The layer within the REST routes.

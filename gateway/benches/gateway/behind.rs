@@ -11,7 +11,12 @@ use jiff::Timestamp;
 use memharvest_proto::collector::v1::{GuestMemory, Quality, VmState};
 use memharvest_proto::predictor::v1::predictor_service_server::{PredictorService, PredictorServiceServer};
 use memharvest_proto::predictor::v1::watch_forecasts_response::Event;
-use memharvest_proto::predictor::v1::*;
+use memharvest_proto::predictor::v1::{
+    BreakerState, ExplainVmRequest, ExplainVmResponse, Host, HostState, HostUpdate, ListHostsRequest,
+    ListHostsResponse, ListVmsRequest, ListVmsResponse, ObserveRequest, ObserveResponse,
+    SimulateBoundaryRequest, SimulateBoundaryResponse, SnapshotComplete, Vm, WatchForecastsRequest,
+    WatchForecastsResponse,
+};
 use memharvest_services::proto_time::to_proto;
 use tokio::sync::broadcast;
 use tokio_stream::wrappers::{BroadcastStream, TcpListenerStream};

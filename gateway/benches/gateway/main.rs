@@ -4,6 +4,8 @@
 //! The gateway is the released program, in a process of its own; the predictor and the registry that feed it, and the
 //! clients, are in this one, beside it on the same processors.
 
+#![expect(clippy::cast_precision_loss, reason = "counts and sizes stay far below 2^53")]
+
 mod behind;
 mod figures;
 mod load;

@@ -21,13 +21,16 @@ const HOLDS: Duration = Duration::from_secs(3);
 /// Answers that are remembered at most.
 const REMEMBERED: usize = 10_000;
 
+/// What was answered, and when, by the secret.
+type Known = HashMap<String, (Instant, Result<Identity, Denied>)>;
+
 /// Tells whom secrets stand for. Clones share what they know.
 #[derive(Clone, Debug)]
 pub(super) struct Bearers {
     /// Where static tokens are known; `None`: they are not taken.
     registry: Option<RpcChannel>,
     oidc: Option<Oidc>,
-    known: Arc<Mutex<HashMap<String, (Instant, Result<Identity, Denied>)>>>,
+    known: Arc<Mutex<Known>>,
 }
 
 impl Bearers {
@@ -64,7 +67,7 @@ impl Bearers {
         answer
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<String, (Instant, Result<Identity, Denied>)>> {
+    fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

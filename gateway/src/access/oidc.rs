@@ -1,4 +1,4 @@
-//! Tokens of an identity provider (OpenID Connect): JWTs, checked against the provider's keys.
+//! Tokens of an identity provider (`OpenID` Connect): JWTs, checked against the provider's keys.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -92,18 +92,15 @@ impl Oidc {
         if !ALGORITHMS.contains(&header.alg) {
             return Err(Denied::Unknown(format!("tokens signed with {:?} are not taken", header.alg)));
         }
-        let key = match self.find(&header) {
-            Some(key) => key,
-            None => {
-                self.refresh().await;
-                self.find(&header).ok_or_else(|| match self.keys() {
-                    Some(_) => Denied::Unknown(
-                        "the token is signed with a key that the issuer does not publish".into(),
-                    ),
-                    None => Denied::Undecided("the issuer's keys could not be read yet".into()),
-                })?
+        if self.find(&header).is_none() {
+            self.refresh().await;
+        }
+        let key = self.find(&header).ok_or_else(|| match self.keys() {
+            Some(_) => {
+                Denied::Unknown("the token is signed with a key that the issuer does not publish".into())
             }
-        };
+            None => Denied::Undecided("the issuer's keys could not be read yet".into()),
+        })?;
         let claims = &self.0.claims;
         let mut validation = Validation::new(header.alg);
         validation.leeway = LEEWAY_S;

@@ -19,7 +19,7 @@ pub struct AccessSettings {
     #[arg(long, help_heading = HEADING, env = "MEMHARVEST_AUTH_TOKENS")]
     pub auth_tokens: bool,
 
-    /// Ask every caller for a token, and take JWTs of this OpenID Connect issuer
+    /// Ask every caller for a token, and take JWTs of this `OpenID` Connect issuer
     #[arg(long, help_heading = HEADING, env = "MEMHARVEST_OIDC_ISSUER", value_name = "URL")]
     pub oidc_issuer: Option<String>,
 

@@ -30,10 +30,10 @@ pub(super) async fn sign(body: Body, field: u32, author: &str) -> Result<Body, S
     let whole = Limited::new(body, LONGEST).collect().await;
     let whole =
         whole.map_err(|error| Status::invalid_argument(format!("cannot read the request: {error}")))?;
-    signed(whole.to_bytes(), field, author).map(|bytes| Body::new(Full::new(bytes)))
+    signed(&whole.to_bytes(), field, author).map(|bytes| Body::new(Full::new(bytes)))
 }
 
-fn signed(frame: Bytes, field: u32, author: &str) -> Result<Bytes, Status> {
+fn signed(frame: &[u8], field: u32, author: &str) -> Result<Bytes, Status> {
     let length = frame.get(1..FRAME).and_then(|length| length.try_into().ok()).map(u32::from_be_bytes);
     let fits = length.is_some_and(|length| usize::try_from(length) == Ok(frame.len() - FRAME));
     if !fits {
@@ -104,7 +104,7 @@ mod tests {
                 reason: "why".into(),
                 ..Default::default()
             };
-            let frame = signed(framed(&request), field, "ann").unwrap();
+            let frame = signed(&framed(&request), field, "ann").unwrap();
             let read = SetBoundaryRequest::decode(&frame[FRAME..]).unwrap();
             assert_eq!(
                 (read.author.as_str(), read.scope.as_str(), read.reason.as_str()),
@@ -113,7 +113,7 @@ mod tests {
             assert_eq!(u32::from_be_bytes(frame[1..FRAME].try_into().unwrap()) as usize, frame.len() - FRAME);
         }
         for wrong in [&b""[..], b"\0\0\0\0", b"\0\0\0\0\x01", b"\0\0\0\0\0\0\0\0\0\0", b"\x01\0\0\0\0"] {
-            assert!(signed(Bytes::from_static(wrong), field, "ann").is_err(), "{wrong:?}");
+            assert!(signed(wrong, field, "ann").is_err(), "{wrong:?}");
         }
     }
 

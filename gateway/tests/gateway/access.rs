@@ -131,7 +131,8 @@ async fn grpc(mesh: &Mesh, method: &str, secret: &str) -> Code {
     if !secret.is_empty() {
         headers.push(("authorization", &shown));
     }
-    let call = send(Method::POST, &mesh.url(&format!("/{method}")), &headers, vec![0; 5]);
+    let url = mesh.url(&format!("/{method}"));
+    let call = send(Method::POST, &url, &headers, vec![0; 5]);
     // A stream that goes on was let in.
     let Ok(answer) = tokio::time::timeout(std::time::Duration::from_millis(500), call).await else {
         return Code::Ok;

@@ -11,6 +11,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use jsonwebtoken::DecodingKey;
 use jsonwebtoken::jwk::{Jwk, JwkSet};
 use serde_json::Value;
 
@@ -73,7 +74,8 @@ fn keys_of(text: &[u8]) -> Result<JwkSet, String> {
     let set: Value =
         serde_json::from_slice(text).map_err(|error| format!("the key set is no JSON: {error}"))?;
     let keys = set["keys"].as_array().ok_or("the key set has no list `keys`")?;
-    let keys: Vec<Jwk> = keys.iter().filter_map(|key| serde_json::from_value(key.clone()).ok()).collect();
+    let keys = keys.iter().filter_map(|key| serde_json::from_value(key.clone()).ok());
+    let keys: Vec<Jwk> = keys.filter(|key| DecodingKey::from_jwk(key).is_ok()).collect();
     if keys.is_empty() { Err("the key set has no key that can be used".into()) } else { Ok(JwkSet { keys }) }
 }
 
