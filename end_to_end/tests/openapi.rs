@@ -1,7 +1,6 @@
 //! The committed OpenAPI document, and the interface that it describes: schemathesis makes requests of all kinds out of it and
 //! looks for answers that it does not allow.
 
-#![expect(clippy::unwrap_used, reason = "a test fails loudly")]
 
 use std::path::Path;
 use std::process::Output;
