@@ -261,7 +261,7 @@ impl Gateway {
 }
 
 /// The innermost cause of an error: "connection refused" rather than "client error (Connect)".
-fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;

@@ -3,6 +3,7 @@
 //! `up` starts the four services as child processes and keeps them running; `verbs` ask the gateway's REST API.
 
 mod api;
+mod backtest_source;
 mod client;
 mod failure;
 mod format;
@@ -107,7 +108,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Tokens(args) => verbs::tokens::run(&context, args).await,
         Verb::Doctor(args) => verbs::doctor::run(&context, args).await,
         Verb::Report(args) => verbs::report::run(&context, args).await,
-        Verb::Backtest(args) => verbs::backtest::run(&context, args),
+        Verb::Backtest(args) => verbs::backtest::run(&context, args).await,
         Verb::UpKeeper(args) => up::keeper::run(args).map_err(Failure::Keeper),
     }
 }

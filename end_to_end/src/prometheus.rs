@@ -91,6 +91,25 @@ impl Prometheus {
         let told = alertmanager.map_or(String::new(), |address| {
             format!("alerting: {{alertmanagers: [{{static_configs: [{{targets: ['{address}']}}]}}]}}\n")
         });
+        Self::start_in(folder, &told, scrape_configs).await
+    }
+
+    /// Starts it with these samples (in the `openmetrics` format, of whatever age) instead of anything to scrape.
+    ///
+    /// # Errors
+    /// When promtool refuses the samples, or it does not start.
+    pub async fn with_samples(open_metrics: &str) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        std::fs::write(folder.path().join("samples"), open_metrics)?;
+        let mut promtool = tools::program("promtool")?;
+        let blocks = ["tsdb", "create-blocks-from", "openmetrics", "samples", "data"];
+        let output = promtool.args(blocks).current_dir(folder.path()).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "promtool takes no samples: {said}");
+        Self::start_in(folder, "", "  []\n").await
+    }
+
+    async fn start_in(folder: TempDir, told: &str, scrape_configs: &str) -> anyhow::Result<Self> {
         let config = format!(
             "global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}\n\
              rule_files: ['*.rules.yml']\n{told}scrape_configs:\n{scrape_configs}"
@@ -100,6 +119,7 @@ impl Prometheus {
         let running = tools::program("prometheus")?
             .arg("--config.file=prometheus.yml")
             .arg("--storage.tsdb.path=data")
+            .arg("--storage.tsdb.retention.time=100y")
             .arg(format!("--web.listen-address={address}"))
             .current_dir(folder.path())
             .stdin(Stdio::null())
@@ -113,6 +133,12 @@ impl Prometheus {
             .await
             .with_context(|| format!("prometheus said:\n{}", prometheus.said()))?;
         Ok(prometheus)
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     /// What it has said so far.

@@ -33,7 +33,7 @@ use crate::convert::{self, duration, timestamp};
 use crate::coverage::Judged;
 use crate::domain::{Seconds, Signal, real};
 use crate::guard::{VALID_INTERVALS, Waterfall};
-use crate::model::Prices;
+use crate::model::{Prices, choice::Choice};
 use crate::rollup::{HostWindow, VmWindow};
 use crate::state_file::Pending;
 use crate::vm::HostContext;
@@ -160,6 +160,13 @@ struct Out<'a, 'b> {
 }
 
 impl HostState {
+    /// A host of which nothing is known, and which this model will forecast.
+    #[must_use]
+    pub fn forecast_by(model: Choice) -> Self {
+        let kept = Kept { pooled: Pooled::forecast_by(model), ..Kept::default() };
+        Self { machines: Machines::forecast_by(model), kept, ..Self::default() }
+    }
+
     /// Takes the next reading of the host. `prices` are shared by all hosts.
     ///
     /// # Errors

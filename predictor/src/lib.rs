@@ -125,7 +125,8 @@ pub async fn start(settings: Settings, stop: Stop) -> anyhow::Result<Running> {
         boundaries.clone(),
         common.mesh_clock()?,
         settings.cold_start,
-    );
+    )
+    .forecast_by(settings.model);
     shard.restore(file.open_violations().await?).await?;
 
     let readiness = Readiness::default();

@@ -78,5 +78,5 @@ pub trait Model: Serialize + DeserializeOwned {
     fn reset(&mut self);
 }
 
-/// The model that is in use.
-pub type Current = cqd::Cqd;
+/// The model that is in use: the one that was chosen.
+pub type Current = choice::AnyModel;

@@ -9,6 +9,8 @@ use memharvest_services::settings::{
     Common, Settings as ServiceSettings, SettingsError, duration, service_url,
 };
 
+use crate::model::choice::{Choice, ChoiceError};
+
 /// Forecasts what virtual machines will use, says what can be harvested, and answers for both.
 #[derive(Clone, Debug, Parser)]
 #[command(mut_arg("admin_listen", |arg| arg.default_value("127.0.0.1:9402")))]
@@ -43,9 +45,22 @@ pub struct Settings {
     #[arg(long, env = "MEMHARVEST_COLD_START", value_name = "DURATION", default_value = "2h", value_parser = duration)]
     pub cold_start: Duration,
 
+    /// What forecasts: `cqd`, or one of the others with its margin, as in `max_24h:0.15`, to see how it would do
+    #[arg(long, env = "MEMHARVEST_MODEL", value_name = "NAME", default_value = "cqd", value_parser = live_model)]
+    pub model: Choice,
+
     /// What every process of the mesh has
     #[command(flatten)]
     pub common: Common,
+}
+
+/// A model that needs nothing but the past.
+fn live_model(text: &str) -> Result<Choice, String> {
+    let choice: Choice = text.parse().map_err(|error: ChoiceError| error.to_string())?;
+    if choice.needs_future() {
+        return Err(format!("`{choice}` has to know the future; it is for `memharvest backtest` alone"));
+    }
+    Ok(choice)
 }
 
 impl ServiceSettings for Settings {
@@ -55,5 +70,17 @@ impl ServiceSettings for Settings {
 
     fn validate(&self) -> Result<(), SettingsError> {
         self.common.check_listener("--listen", self.listen)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_model_may_run_live_but_one_that_knows_the_future() {
+        assert_eq!(live_model("n_sigma_2h:3").unwrap().to_string(), "n_sigma_2h:3");
+        assert!(live_model("oracle").unwrap_err().contains("has to know the future"));
+        assert!(live_model("lstm").unwrap_err().contains("use one of cqd, "));
     }
 }

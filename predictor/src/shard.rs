@@ -19,7 +19,7 @@ use crate::convert::timestamp;
 use crate::domain::{Seconds, Signal};
 use crate::host::{Context, HostState, Outgoing, Refusal};
 use crate::live::Live;
-use crate::model::Prices;
+use crate::model::{Prices, choice::Choice};
 use crate::recorder::Recorder;
 use crate::state_file::{Pending, StateFileError};
 use crate::violation::Closing;
@@ -59,6 +59,7 @@ pub struct Shard {
     boundaries: watch::Receiver<Arc<BoundarySet>>,
     clock: MeshClock,
     cold_start: Duration,
+    model: Choice,
     predictor_id: Arc<str>,
 }
 
@@ -86,8 +87,16 @@ impl Shard {
             boundaries,
             clock,
             cold_start,
+            model: Choice::default(),
             predictor_id,
         }
+    }
+
+    /// The same, with this model for hosts that are not known yet.
+    #[must_use]
+    pub fn forecast_by(mut self, model: Choice) -> Self {
+        self.model = model;
+        self
     }
 
     /// The live state, for those who follow it.
@@ -233,7 +242,8 @@ impl Shard {
     }
 
     fn host(&self, host_id: &str) -> Arc<AsyncMutex<HostState>> {
-        lock(&self.hosts).entry(host_id.to_owned()).or_default().clone()
+        let fresh = || Arc::new(AsyncMutex::new(HostState::forecast_by(self.model)));
+        lock(&self.hosts).entry(host_id.to_owned()).or_insert_with(fresh).clone()
     }
 
     fn all(&self) -> Vec<(String, Arc<AsyncMutex<HostState>>)> {

@@ -12,25 +12,25 @@ mod progress;
 mod told;
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use memharvest_predictor::backtest::{BacktestError, Series, Settings, Truth};
 use memharvest_predictor::domain::{Seconds, Signal};
-use memharvest_trace::{Trace, TraceFileError};
+use memharvest_trace::Trace;
 
 use super::{Context, print};
 use crate::Failure;
+use crate::backtest_source::SourceError;
 pub(crate) use args::BacktestArgs;
 use progress::Progress;
 
 /// Why there is no backtest.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BacktestFailure {
-    /// The trace cannot be used.
+    /// There is no recorded usage.
     #[error(transparent)]
-    Trace(#[from] TraceFileError),
+    Source(#[from] SourceError),
     /// It cannot be backtested as asked.
     #[error(transparent)]
     Asked(#[from] BacktestError),
@@ -51,7 +51,8 @@ impl BacktestFailure {
     /// 2 where something else should have been asked for, 1 where the machine is in the way.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Trace(_) | Self::Asked(_) | Self::Usage(_) => 2,
+            Self::Source(error) => error.exit_code(),
+            Self::Asked(_) | Self::Usage(_) => 2,
             Self::Write { .. } => 1,
         }
     }
@@ -78,10 +79,14 @@ pub(super) struct Backtest<'a> {
 /// Runs the backtest and tells what came of it.
 ///
 /// # Errors
-/// A trace that cannot be used, flags that make no sense with it, or a file that cannot be written.
-pub(crate) fn run(context: &Context, args: &BacktestArgs) -> Result<(), Failure> {
+/// Recorded usage that cannot be used, flags that make no sense with it, or a file that cannot be written.
+pub(crate) async fn run(context: &Context, args: &BacktestArgs) -> Result<(), Failure> {
     let outputs = args.outputs()?;
-    let backtest = Backtest::prepare(args)?;
+    let loading = Progress::labelled(100, "recorded usage");
+    let (source, trace) =
+        args.source.load(&|percent| loading.reach(percent)).await.map_err(BacktestFailure::from)?;
+    loading.clear();
+    let backtest = Backtest::prepare(args, source, trace)?;
     let told = if args.compare.is_some() {
         compare::run(&backtest, outputs)?
     } else {
@@ -97,8 +102,7 @@ pub(super) struct Told {
 }
 
 impl<'a> Backtest<'a> {
-    fn prepare(args: &'a BacktestArgs) -> Result<Self, BacktestFailure> {
-        let (source, trace) = trace(args)?;
+    fn prepare(args: &'a BacktestArgs, source: String, trace: Trace) -> Result<Self, BacktestFailure> {
         let interval = args.interval.map(|interval| interval.as_secs_f64());
         let judged = args
             .signals()
@@ -130,12 +134,6 @@ impl<'a> Backtest<'a> {
     fn each(&self) -> impl Iterator<Item = (&Series, &Truth)> {
         self.judged.iter().flat_map(|judged| judged.truths.iter().map(move |truth| (&judged.series, truth)))
     }
-}
-
-/// Where the readings come from, and the readings.
-fn trace(args: &BacktestArgs) -> Result<(String, Trace), BacktestFailure> {
-    let path: &PathBuf = &args.trace;
-    Ok((path.display().to_string(), Trace::load(path)?))
 }
 
 /// A monotonic clock.

@@ -7,6 +7,7 @@
 use libfuzzer_sys::fuzz_target;
 use memharvest_predictor::host::HostState;
 use memharvest_predictor::snapshot;
+use memharvest_predictor::model::choice::Choice;
 use memharvest_predictor::vm::VmState;
 use memharvest_predictor::domain::Signal;
 use memharvest_proto::registry::v1::ModelSnapshot;
@@ -21,6 +22,6 @@ fuzz_target!(|parts: (bool, Vec<u8>)| {
         state: [b"MHVS\x01\x00", &bytes[..]].concat(),
         ..ModelSnapshot::default()
     });
-    let restored = HostState::restore("h", &[snapshot], 1.7e9);
+    let restored = HostState::restore("h", &[snapshot], Choice::default(), 1.7e9);
     let _ = restored.host.snapshots();
 });

@@ -160,7 +160,7 @@ proptest! {
         // Whatever was read can be kept and comes back.
         if host.read_at().is_some() {
             let sealed: Vec<_> = host.snapshots().into_iter().map(crate::snapshot::seal).collect();
-            let restored = HostState::restore("h", &sealed, NOW + 86_400.0);
+            let restored = HostState::restore("h", &sealed, Choice::default(), NOW + 86_400.0);
             let fresh = NOW + 86_400.0 - host.read_at().unwrap() <= FORGOTTEN_AFTER;
             prop_assert!(!fresh || restored.refused.iter().all(|(vm_id, _)| !vm_id.is_empty()), "{:?}", restored.refused);
         }

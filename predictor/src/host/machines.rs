@@ -12,6 +12,7 @@ use super::pooled::{Peaks, day_of_peaks};
 use super::{FORGOTTEN_AFTER, Refusal};
 use crate::domain::Seconds;
 use crate::guard::Inputs;
+use crate::model::choice::Choice;
 use crate::rollup::{VmWindow, Whose};
 use crate::vm::VmState;
 
@@ -39,11 +40,12 @@ pub(super) struct KeptVm {
     pub(super) read_at: Seconds,
 }
 
-impl Default for KeptVm {
-    fn default() -> Self {
+impl KeptVm {
+    /// A machine of which nothing is known.
+    fn of(model: Choice) -> Self {
         Self {
             name: String::new(),
-            state: VmState::default(),
+            state: VmState::of(model.build(), model.build()),
             allocated: None,
             window: VmWindow::default(),
             peaks: day_of_peaks(),
@@ -70,15 +72,27 @@ impl Entry {
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Machines {
+    /// What forecasts for those that are not known yet.
+    model: Choice,
     entries: Vec<Entry>,
     places: HashMap<String, usize>,
 }
 
 impl Machines {
+    /// None yet, whom this model will forecast.
+    pub(super) fn forecast_by(model: Choice) -> Self {
+        Self { model, ..Self::default() }
+    }
+
+    /// What forecasts for them.
+    pub(super) const fn model(&self) -> Choice {
+        self.model
+    }
+
     /// The machine, a new one where it is not known; `hint` is where it probably is.
     pub(super) fn entry(&mut self, vm_id: &str, hint: usize) -> &mut Entry {
         let place =
-            self.place(vm_id, hint).unwrap_or_else(|| self.insert(Entry::of(vm_id, KeptVm::default())));
+            self.place(vm_id, hint).unwrap_or_else(|| self.insert(Entry::of(vm_id, KeptVm::of(self.model))));
         &mut self.entries[place]
     }
 

@@ -8,6 +8,7 @@ use super::machines::{Entry, KeptVm};
 use super::{FORGOTTEN_AFTER, HostState, Kept, show};
 use crate::convert::timestamp;
 use crate::domain::{Seconds, Signal};
+use crate::model::{Model as _, choice::Choice};
 use crate::snapshot::{self, SnapshotError};
 use crate::violation::Episode;
 use crate::vm::VmState;
@@ -46,7 +47,7 @@ impl HostState {
                 None
             }
         };
-        let host = one("", model_version(&VmState::default()), read_at, snapshot::encode(&self.kept));
+        let host = one("", version(self.machines.model()), read_at, snapshot::encode(&self.kept));
         let machines = self.machines.iter().filter_map(|entry| {
             let model = model_version(&entry.kept.state);
             one(&entry.vm_id, model, entry.kept.read_at, snapshot::encode(&entry.kept))
@@ -54,11 +55,11 @@ impl HostState {
         host.into_iter().chain(machines).collect()
     }
 
-    /// A host from sealed snapshots. What is refused is left out, so that it starts cold.
+    /// A host from sealed snapshots, forecast by `model`. What is refused is left out, so that it starts cold.
     #[must_use]
-    pub fn restore(host_id: &str, snapshots: &[ModelSnapshot], now: Seconds) -> Restored {
-        let mut restored = Restored::default();
-        let wanted = model_version(&VmState::default());
+    pub fn restore(host_id: &str, snapshots: &[ModelSnapshot], model: Choice, now: Seconds) -> Restored {
+        let mut restored = Restored { host: Self::forecast_by(model), ..Restored::default() };
+        let wanted = version(model);
         for snapshot in snapshots {
             if let Err(error) = restored.host.take(host_id, snapshot, &wanted, now) {
                 restored.refused.push((snapshot.vm_id.clone(), error));
@@ -116,6 +117,11 @@ impl HostState {
         }
         Ok(())
     }
+}
+
+/// A model as it names itself.
+fn version(model: Choice) -> String {
+    model.build().version().into_owned()
 }
 
 /// The model of a machine; both signals have the same.

@@ -13,7 +13,7 @@ use crate::coverage::Judged;
 use crate::domain::{Seconds, Signal, real, whole};
 use crate::guard::{Inputs, QUANTUM};
 use crate::model::ring::MaxRing;
-use crate::model::{Current, Prices};
+use crate::model::{Current, Prices, choice::Choice};
 use crate::vm::HostContext;
 use crate::vm::change_point::ChangePoint;
 use crate::vm::track::{Moment, Track};
@@ -67,7 +67,7 @@ pub(super) struct Pooled {
 
 impl Default for Pooled {
     fn default() -> Self {
-        Self { track: Track::of(Signal::Rss, Current::default()), allocated: 0, peaks: day_of_peaks() }
+        Self::forecast_by(Choice::default())
     }
 }
 
@@ -86,6 +86,11 @@ pub(super) struct When<'a> {
 }
 
 impl Pooled {
+    /// A forecaster without history, with this model.
+    pub(super) fn forecast_by(model: Choice) -> Self {
+        Self { track: Track::of(Signal::Rss, model.build()), allocated: 0, peaks: day_of_peaks() }
+    }
+
     /// Takes the sums of a reading; `None` while no machine is pooled. Says what was judged.
     pub(super) fn observe(&mut self, when: &When<'_>, sums: &Sums) -> Option<(pb::PooledForecast, Judged)> {
         if sums.allocated == 0 {

@@ -276,7 +276,7 @@ fn a_restored_host_goes_on_bit_by_bit_as_if_nothing_had_happened() {
     let cut = 2600;
     let mut bench = Bench::new();
     bench.run(START, cut, restless);
-    let restored = HostState::restore("h", &sealed(&bench.host), START + f64::from(cut));
+    let restored = HostState::restore("h", &sealed(&bench.host), Choice::default(), START + f64::from(cut));
     assert_eq!((restored.machines, restored.refused.len()), (1, 0));
     let mut other = Bench { host: restored.host, ..Bench::new() };
     bench.records.clear();
@@ -295,6 +295,20 @@ fn a_restored_host_goes_on_bit_by_bit_as_if_nothing_had_happened() {
 }
 
 #[test]
+fn a_machine_runs_the_model_that_was_chosen_and_its_state_is_of_no_use_to_another() {
+    let model = "max_1h:0.5".parse().unwrap();
+    let mut bench = Bench { host: HostState::forecast_by(model), ..Bench::new() };
+    bench.run(START, 1800, |_| 2 * GIB);
+    let update = bench.read(START + 1800.0, vec![vm(A, GIB, START + 1800.0)]).unwrap();
+    assert_eq!(update.vms[0].predicted_rss_bytes, Some(3 * GIB));
+    let restored = |model| HostState::restore("h", &sealed(&bench.host), model, START + 1800.0);
+    assert_eq!((restored(model).machines, restored(model).refused.len()), (1, 0));
+    let other = restored(Choice::default());
+    assert_eq!((other.machines, other.refused.len()), (0, 2));
+    assert!(other.refused[0].1.to_string().contains("model max_1h:0.5"), "{:?}", other.refused);
+}
+
+#[test]
 fn what_is_refused_starts_cold_and_the_rest_goes_on() {
     let other = "0a3c1a66-9f4e-4c3e-8a34-5b1d2c7f9e02";
     let mut bench = Bench::new();
@@ -304,7 +318,7 @@ fn what_is_refused_starts_cold_and_the_rest_goes_on() {
     }
     let (whole, at) = (sealed(&bench.host), START + 1800.0);
     let refused = |snapshots: &[ModelSnapshot], now: Seconds| {
-        let restored = HostState::restore("h", snapshots, now);
+        let restored = HostState::restore("h", snapshots, Choice::default(), now);
         let mut bench = Bench { host: restored.host, ..Bench::new() };
         let update = bench.read(now, vec![vm(A, 2 * GIB, now), vm(other, 2 * GIB, now)]).unwrap();
         let harvest: Vec<_> = update.vms.iter().map(|vm| vm.harvestable_bytes.unwrap() > 0).collect();
@@ -337,7 +351,7 @@ fn the_ledger_has_the_last_word_on_what_is_open() {
     told.revision = 9;
     open.insert(told.violation_id.clone(), told);
 
-    let mut restored = HostState::restore("h", &sealed(&bench.host), at);
+    let mut restored = HostState::restore("h", &sealed(&bench.host), Choice::default(), at);
     restored.host.reconcile(&mut open);
     assert_eq!(
         open.into_keys().collect::<Vec<_>>(),

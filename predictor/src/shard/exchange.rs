@@ -128,7 +128,7 @@ impl Shard {
                 return None;
             }
         };
-        let mut restored = HostState::restore(host_id, &snapshots, self.now());
+        let mut restored = HostState::restore(host_id, &snapshots, self.model, self.now());
         for (vm_id, error) in &restored.refused {
             self.memory.refuse("registry", vm_id, error);
         }

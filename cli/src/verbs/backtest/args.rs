@@ -12,6 +12,7 @@ use memharvest_predictor::model::choice::Choice;
 
 use super::BacktestFailure;
 use super::output::OutputFile;
+use crate::backtest_source::SourceArgs;
 
 /// After this much history a machine counts, where the trace is long enough.
 const WARM_UP: Seconds = 7.0 * 86_400.0;
@@ -24,9 +25,6 @@ pub(super) const SWEPT: [f64; 7] = [0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001];
 /// Replay recorded usage through the predictor, and see what would have been promised and what would have held
 #[derive(Debug, clap::Args)]
 pub(crate) struct BacktestArgs {
-    /// Recorded usage, plain or gzipped: `vm_id,t_seconds,allocated_bytes,used_bytes[,rss_bytes]`
-    #[arg(long, value_name = "FILE")]
-    pub(super) trace: PathBuf,
     /// What is forecast; `demand` is another word for `used`
     #[arg(long, value_enum, value_delimiter = ',', default_value = "used", value_name = "SIGNAL")]
     signal: Vec<SignalArg>,
@@ -68,6 +66,8 @@ pub(crate) struct BacktestArgs {
     /// How many processors to use [default: all]
     #[arg(long, value_name = "NUMBER")]
     threads: Option<NonZeroUsize>,
+    #[command(flatten)]
+    pub(super) source: SourceArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -10,6 +10,7 @@ const WIDTH: u64 = 30;
 #[derive(Debug)]
 pub(super) struct Progress {
     total: u64,
+    what: String,
     done: AtomicU64,
     /// The per cent that was drawn last; none where nothing is drawn.
     drawn: Option<Mutex<u64>>,
@@ -18,20 +19,33 @@ pub(super) struct Progress {
 impl Progress {
     /// A bar of `total` readings.
     pub(super) fn of(total: u64) -> Self {
+        Self::labelled(total, &format!("{total} readings"))
+    }
+
+    /// A bar of `total` parts of something.
+    pub(super) fn labelled(total: u64, what: &str) -> Self {
         let shown = std::io::stderr().is_terminal() && total > 0;
-        Self { total, done: AtomicU64::new(0), drawn: shown.then(|| Mutex::new(0)) }
+        Self { total, what: what.to_owned(), done: AtomicU64::new(0), drawn: shown.then(|| Mutex::new(0)) }
     }
 
     /// Counts readings as done with.
     pub(super) fn add(&self, readings: u64) {
-        let done = self.done.fetch_add(readings, Ordering::Relaxed) + readings;
+        self.draw(self.done.fetch_add(readings, Ordering::Relaxed) + readings);
+    }
+
+    /// So much is done with.
+    pub(super) fn reach(&self, done: u64) {
+        self.draw(self.done.fetch_max(done, Ordering::Relaxed).max(done));
+    }
+
+    fn draw(&self, done: u64) {
         let Some(drawn) = &self.drawn else { return };
         let percent = (done.saturating_mul(100) / self.total).min(100);
         if let Ok(mut drawn) = drawn.try_lock()
             && percent > *drawn
         {
             *drawn = percent;
-            say(&format!("\r{}", bar(percent, self.total)));
+            say(&format!("\r{}", bar(percent, &self.what)));
         }
     }
 
@@ -43,11 +57,11 @@ impl Progress {
     }
 }
 
-fn bar(percent: u64, total: u64) -> String {
+fn bar(percent: u64, what: &str) -> String {
     let filled = percent * WIDTH / 100;
     let [full, empty] = [("#", filled), ("-", WIDTH - filled)]
         .map(|(sign, times)| (0..times).map(|_| sign).collect::<String>());
-    format!("[{full}{empty}] {percent:>3} % of {total} readings")
+    format!("[{full}{empty}] {percent:>3} % of {what}")
 }
 
 /// That nobody sees a bar is no failure.
@@ -62,8 +76,11 @@ mod tests {
 
     #[test]
     fn a_bar_is_as_wide_at_any_time() {
-        assert_eq!(bar(0, 7), format!("[{}]   0 % of 7 readings", "-".repeat(30)));
-        assert_eq!(bar(50, 7), format!("[{}{}]  50 % of 7 readings", "#".repeat(15), "-".repeat(15)));
-        assert_eq!(bar(100, 7), format!("[{}] 100 % of 7 readings", "#".repeat(30)));
+        assert_eq!(bar(0, "7 readings"), format!("[{}]   0 % of 7 readings", "-".repeat(30)));
+        assert_eq!(
+            bar(50, "7 readings"),
+            format!("[{}{}]  50 % of 7 readings", "#".repeat(15), "-".repeat(15))
+        );
+        assert_eq!(bar(100, "7 readings"), format!("[{}] 100 % of 7 readings", "#".repeat(30)));
     }
 }
