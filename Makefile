@@ -7,11 +7,11 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.tools/python/bin:$(PATH)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help run demo test lint bench train
+.PHONY: help run demo test lint bench bench-forecast train
 .DEFAULT_GOAL := help
 
 help: ## show this
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
 
 run: ## start the mesh on this machine, on its own guests or on a recorded trace
 	@setup/install build run
@@ -47,3 +47,7 @@ train: ## train the shipped weights on TRACES=dir; without it on the bundled ext
 	@setup/install build
 	cargo run --locked --release -p memharvest-predictor --example train -- \
 		--traces $(or $(TRACES),trace/data) --out $(if $(TRACES),predictor/weights,$(TARGET)/weights) $(ARGS)
+
+bench-forecast: ## measure how good the forecasts are, and write docs/benchmarks/forecast.md (TRACES=dir, or the bundled extract)
+	@setup/install build
+	cargo bench --locked -p memharvest-predictor --bench forecast -- page $(ARGS)

@@ -5,7 +5,7 @@
 use serde::Serialize;
 
 use super::{Figures, Tally, figures::percentile};
-use crate::domain::real;
+use crate::domain::{Seconds, real};
 
 /// Draws that an interval rests on.
 pub const DRAWS: usize = 1000;
@@ -39,28 +39,36 @@ pub struct Intervals {
     pub reserved_to_needed: Option<Interval>,
     /// Of the harvest before any guard.
     pub harvested_ratio: Option<Interval>,
+    /// Of the harvest after every guard, as a share of that before; `None` where nothing was guarded.
+    pub guarded_share_of_raw: Option<Interval>,
+    /// Of the share of the time in backoff; `None` where nothing was guarded.
+    pub backoff_share: Option<Interval>,
 }
 
 impl Intervals {
-    /// Draws the machines of `tallies` anew [`DRAWS`] times.
+    /// Draws the machines of `tallies` anew [`DRAWS`] times; `interval` as for [`Figures::of`].
     #[must_use]
-    pub fn of(tallies: &[Tally], target: f64, seed: u64) -> Self {
-        let mut values: [Vec<f64>; 4] = Default::default();
+    pub fn of(tallies: &[Tally], target: f64, interval: Option<Seconds>, seed: u64) -> Self {
+        let mut values: [Vec<f64>; 6] = Default::default();
         for picks in draws(tallies.len(), seed) {
-            let Some(figures) = Figures::of(picks.iter().map(|vm| &tallies[*vm]), target, None) else {
+            let Some(figures) = Figures::of(picks.iter().map(|vm| &tallies[*vm]), target, interval) else {
                 continue;
             };
             values[0].push(figures.violation_rate.mean);
             values[1].push(figures.violation_rate.p95_vm);
             values[2].extend(figures.reserved_to_needed);
             values[3].push(figures.harvested_ratio);
+            values[4].extend(figures.guarded.and_then(|guarded| guarded.share_of_raw));
+            values[5].extend(figures.guarded.map(|guarded| guarded.backoff_share));
         }
-        let [mean, p95_vm, reserved, harvested] = values.map(Interval::of);
+        let [mean, p95_vm, reserved, harvested, guarded, backoff] = values.map(Interval::of);
         Self {
             violation_rate_mean: mean,
             violation_rate_p95_vm: p95_vm,
             reserved_to_needed: reserved,
             harvested_ratio: harvested,
+            guarded_share_of_raw: guarded,
+            backoff_share: backoff,
         }
     }
 }
@@ -109,7 +117,7 @@ mod tests {
     #[test]
     fn the_interval_holds_the_figure_and_the_same_seed_gives_the_same() {
         let tallies = tallies(3);
-        let intervals = Intervals::of(&tallies, 0.01, 7);
+        let intervals = Intervals::of(&tallies, 0.01, None, 7);
         let figures = Figures::of(&tallies, 0.01, None).unwrap();
         let mean = intervals.violation_rate_mean.unwrap();
         assert!(
@@ -117,13 +125,13 @@ mod tests {
             "{mean:?}"
         );
         assert!(mean.high - mean.low < 0.004, "{mean:?}");
-        assert_eq!(intervals, Intervals::of(&tallies, 0.01, 7));
-        assert_ne!(intervals, Intervals::of(&tallies, 0.01, 8));
+        assert_eq!(intervals, Intervals::of(&tallies, 0.01, None, 7));
+        assert_ne!(intervals, Intervals::of(&tallies, 0.01, None, 8));
     }
 
     #[test]
     fn machines_that_are_all_alike_leave_no_doubt() {
-        let mean = Intervals::of(&tallies(0), 0.01, 1).violation_rate_mean.unwrap();
+        let mean = Intervals::of(&tallies(0), 0.01, Some(300.0), 1).violation_rate_mean.unwrap();
         assert!((mean.high - mean.low).abs() < 1e-12, "{mean:?}");
     }
 

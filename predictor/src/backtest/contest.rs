@@ -1,10 +1,10 @@
 //! One model against all others, each over its whole dial.
 
 use super::curve::{Axis, Comparison, Point, Sweep, compare};
-use super::{Case, Series, Settings, Truth, knowing, sweep};
+use super::{Case, Make, Series, Settings, Truth, knowing, sweep};
 use crate::boundary::Fairness;
-use crate::model::Terms;
 use crate::model::choice::Choice;
+use crate::model::{Model, Terms};
 
 /// Rates at which curves are read: from one miss in twenty to one in a thousand.
 pub const RATES: [f64; 6] = [0.05, 0.02, 0.01, 0.005, 0.002, 0.001];
@@ -20,7 +20,6 @@ pub struct Contest {
 
 /// What a dial can be turned to.
 struct Setting {
-    sweep: usize,
     label: String,
     is_default: bool,
     choice: Choice,
@@ -33,29 +32,65 @@ impl Contest {
     #[must_use]
     pub fn run(
         settings: &Settings<'_>,
-        (series, truth): (&Series, &Truth),
+        over: (&Series, &Truth),
         model: Choice,
         fairness: &[Fairness],
         targets: &[f64],
     ) -> Self {
-        let (sweeps, dials) = Self::dials(series, truth, model, fairness, targets);
-        let makers: Vec<_> = dials.iter().map(|dial| knowing(dial.choice, series)).collect();
-        let cases: Vec<Case<'_, _>> = dials
+        let ours = if model.follows_target() {
+            let make = knowing(model, over.0);
+            Self::targets(settings, over, model.name(), &make, fairness, targets)
+        } else {
+            turned(settings, over, &[model], targets)
+        };
+        Self { ours, others: Self::others(settings, over, model.name(), targets) }
+    }
+
+    /// A model that aims at targets, over `targets`: a curve for each of `fairness`.
+    #[must_use]
+    pub fn targets<M: Model>(
+        settings: &Settings<'_>,
+        (series, truth): (&Series, &Truth),
+        name: &str,
+        make: Make<'_, M>,
+        fairness: &[Fairness],
+        targets: &[f64],
+    ) -> Vec<Sweep> {
+        let cases: Vec<Case<'_, M>> = fairness
             .iter()
-            .zip(&makers)
-            .map(|(dial, make)| Case { series, truth, terms: dial.terms, make })
+            .flat_map(|fairness| targets.iter().map(|target| (*target, *fairness)))
+            .map(|(target, fairness)| Case {
+                series,
+                truth,
+                terms: terms(series, truth, target, fairness),
+                make,
+            })
             .collect();
-        let mut all: Vec<Sweep> = sweeps.into_iter().map(|name| Sweep { name, points: Vec::new() }).collect();
-        for (dial, run) in dials.into_iter().zip(sweep(settings, &cases)) {
-            all[dial.sweep].points.push(Point {
-                setting: dial.label,
-                is_default: dial.is_default,
-                scores: run.scores,
-            });
-        }
-        let ours = if model.follows_target() { fairness.len() } else { 1 };
-        let others = all.split_off(ours);
-        Self { ours: all, others }
+        let mut runs = sweep(settings, &cases).into_iter();
+        let curve = |fairness: &Fairness| Sweep {
+            name: format!("{name} {}", fairness.name()),
+            points: targets
+                .iter()
+                .zip(&mut runs)
+                .map(|(target, run)| Point {
+                    setting: percent(*target),
+                    is_default: false,
+                    scores: run.scores,
+                })
+                .collect(),
+        };
+        fairness.iter().map(curve).collect()
+    }
+
+    /// Every model but the oracle and the one of this name, each over its whole dial.
+    #[must_use]
+    pub fn others(
+        settings: &Settings<'_>,
+        over: (&Series, &Truth),
+        besides: &str,
+        targets: &[f64],
+    ) -> Vec<Sweep> {
+        turned(settings, over, &others(besides), targets)
     }
 
     /// How many readings [`Contest::run`] will take, for a progress bar.
@@ -66,8 +101,10 @@ impl Contest {
         fairness: &[Fairness],
         targets: &[f64],
     ) -> u64 {
-        let (_, dials) = Self::dials(series, truth, model, fairness, targets);
-        dials.len() as u64 * series.rows().len() as u64
+        let ours = if model.follows_target() { fairness.len() * targets.len() } else { model.sweep().len() };
+        let others: usize =
+            others(model.name()).iter().map(|other| dial(series, truth, *other, targets).len()).sum();
+        (ours + others) as u64 * series.rows().len() as u64
     }
 
     /// Each of ours against the best of the others, on both axes, at [`RATES`].
@@ -78,53 +115,64 @@ impl Contest {
         };
         self.ours.iter().map(|ours| (ours.name.clone(), of(ours))).collect()
     }
+}
 
-    fn dials(
-        series: &Series,
-        truth: &Truth,
-        model: Choice,
-        fairness: &[Fairness],
-        targets: &[f64],
-    ) -> (Vec<String>, Vec<Setting>) {
-        let (mut names, mut dials) = (Vec::new(), Vec::new());
-        let terms = |target: f64, fairness: Fairness| Terms {
-            signal: series.signal(),
-            horizon: truth.horizon(),
-            target,
-            fairness,
-        };
-        let mut add = |name: String, choice: Choice, fairness: Fairness| {
-            let sweep = names.len();
-            names.push(name);
-            if choice.follows_target() {
-                dials.extend(targets.iter().map(|target| Setting {
-                    sweep,
-                    label: format!("{} %", (target * 1e8).round() / 1e6),
-                    is_default: false,
-                    choice,
-                    terms: terms(*target, fairness),
-                }));
-            } else {
-                dials.extend(choice.sweep().map(|setting| Setting {
-                    sweep,
-                    label: setting.to_string(),
-                    is_default: setting == choice,
-                    choice: setting,
-                    // Any target: it is not looked at.
-                    terms: terms(0.01, fairness),
-                }));
-            }
-        };
-        if model.follows_target() {
-            for fairness in fairness {
-                add(format!("{} {}", model.name(), fairness.name()), model, *fairness);
-            }
-        } else {
-            add(model.name().to_owned(), model, Fairness::PerVm);
-        }
-        for other in Choice::all().filter(|other| other.name() != model.name() && !other.needs_future()) {
-            add(other.name().to_owned(), other, Fairness::PerVm);
-        }
-        (names, dials)
+fn others(besides: &str) -> Vec<Choice> {
+    Choice::all().filter(|other| other.name() != besides && !other.needs_future()).collect()
+}
+
+/// Each model over its dial.
+fn turned(
+    settings: &Settings<'_>,
+    (series, truth): (&Series, &Truth),
+    models: &[Choice],
+    targets: &[f64],
+) -> Vec<Sweep> {
+    let dials: Vec<(usize, Setting)> = models
+        .iter()
+        .enumerate()
+        .flat_map(|(at, model)| {
+            dial(series, truth, *model, targets).into_iter().map(move |setting| (at, setting))
+        })
+        .collect();
+    let makers: Vec<_> = dials.iter().map(|(_, setting)| knowing(setting.choice, series)).collect();
+    let cases: Vec<Case<'_, _>> = dials
+        .iter()
+        .zip(&makers)
+        .map(|((_, setting), make)| Case { series, truth, terms: setting.terms, make })
+        .collect();
+    let named = |model: &Choice| Sweep { name: model.name().to_owned(), points: Vec::new() };
+    let mut sweeps: Vec<Sweep> = models.iter().map(named).collect();
+    for ((at, Setting { label, is_default, .. }), run) in dials.into_iter().zip(sweep(settings, &cases)) {
+        sweeps[at].points.push(Point { setting: label, is_default, scores: run.scores });
     }
+    sweeps
+}
+
+fn dial(series: &Series, truth: &Truth, model: Choice, targets: &[f64]) -> Vec<Setting> {
+    if model.follows_target() {
+        let aimed = |target: &f64| Setting {
+            label: percent(*target),
+            is_default: false,
+            choice: model,
+            terms: terms(series, truth, *target, Fairness::PerVm),
+        };
+        return targets.iter().map(aimed).collect();
+    }
+    let set = |choice: Choice| Setting {
+        label: choice.to_string(),
+        is_default: choice == model,
+        choice,
+        // Any target: it is not looked at.
+        terms: terms(series, truth, 0.01, Fairness::PerVm),
+    };
+    model.sweep().map(set).collect()
+}
+
+fn terms(series: &Series, truth: &Truth, target: f64, fairness: Fairness) -> Terms {
+    Terms { signal: series.signal(), horizon: truth.horizon(), target, fairness }
+}
+
+fn percent(target: f64) -> String {
+    format!("{} %", (target * 1e8).round() / 1e6)
 }

@@ -87,7 +87,7 @@ pub(super) fn each_row<M, S>(
 }
 
 /// What operators would have set.
-pub(super) fn effective(terms: &Terms) -> Effective {
+fn effective(terms: &Terms) -> Effective {
     let boundary = Boundary {
         target_violation_rate: Some(terms.target),
         fairness: Some(terms.fairness),

@@ -22,9 +22,11 @@ fn settings(threads: usize) -> Settings<'static> {
     }
 }
 
+/// The first two and a half days of the bundled trace.
 fn series(signal: Signal) -> Series {
     let file = TraceFile::from_reader("demo", demo()).unwrap();
-    Series::of(&Trace::read(file).unwrap(), signal, None).unwrap()
+    let rows = file.map(Result::unwrap).filter(|row| row.t_seconds <= 2.5 * DAY);
+    Series::of(&Trace::from_rows("demo", rows).unwrap(), signal, None).unwrap()
 }
 
 fn terms(signal: Signal, fairness: Fairness) -> Terms {
@@ -41,7 +43,7 @@ fn published(series: &Series, fairness: Fairness, threads: usize) -> Run {
 #[test]
 fn no_forecast_sees_its_future() {
     let whole = series(Signal::Demand);
-    let half = 2.5 * DAY;
+    let half = 1.5 * DAY;
     let rows = |of: &Series| {
         let machines = of.vms().iter().map(|vm| {
             let rows = of.rows()[vm.rows.clone()].iter().filter(|row| row.at <= half).copied().collect();
@@ -66,17 +68,29 @@ fn threads_change_nothing_but_the_time() {
     assert_eq!(one.readings, series.rows().len() as u64);
 }
 
+/// The same with an allocation that is halved and doubled again and again, down to what is used and below.
+fn resized(series: &Series) -> Series {
+    let machines = series.vms().iter().map(|vm| {
+        let rows = series.rows()[vm.rows.clone()].iter().enumerate().map(|(nth, row)| {
+            let allocated = row.allocated >> (nth / 100 % 4);
+            Row { allocated, usage: row.usage.min(allocated), ..*row }
+        });
+        (vm.name.clone(), rows.collect())
+    });
+    Series::new(series.signal(), series.interval(), machines.collect()).unwrap()
+}
+
 #[test]
 fn a_sweep_forecasts_what_a_run_does() {
-    for signal in Signal::ALL {
-        let series = series(signal);
-        let truth = Truth::of(&series, 900.0).unwrap();
-        let terms = [Fairness::PerVm, Fairness::Fleet].map(|fairness| terms(signal, fairness));
-        let cases =
-            terms.map(|terms| Case { series: &series, truth: &truth, terms, make: &|_| Current::default() });
+    let [rss, used] = Signal::ALL.map(series);
+    for series in [&resized(&rss), &resized(&used), &used] {
+        let truth = Truth::of(series, 900.0).unwrap();
+        let terms = [Fairness::PerVm, Fairness::Fleet].map(|fairness| terms(series.signal(), fairness));
+        let cases = terms.map(|terms| Case { series, truth: &truth, terms, make: &|_| Current::default() });
         for (guarded, raw) in run(&settings(2), &cases, false).iter().zip(sweep(&settings(2), &cases)) {
             for (guarded, raw) in guarded.scores.iter().zip(&raw.scores) {
                 let unguarded = Tally { harvestable: 0.0, backed_off: 0, promises_broken: 0, ..guarded.warm };
+                assert!(raw.warm.judged > 0);
                 assert_eq!(unguarded, raw.warm);
             }
         }

@@ -24,7 +24,7 @@ const LONGEST_HISTORY: Seconds = 7.0 * 86_400.0;
 const NO_PAUSE: Seconds = 60.0;
 
 /// A VM that used more than this share of a smaller allocation may have been held back by it.
-const HELD_BACK: f64 = 0.9;
+pub(crate) const HELD_BACK: f64 = 0.9;
 
 /// The circumstances of a reading.
 #[derive(Clone, Copy, Debug)]

@@ -33,7 +33,7 @@ pub(super) fn run_json(run: &Run, series: &Series, target: f64) -> Value {
     let (warm, cold) = tallies(run);
     json!({
         "scored": Figures::of(&warm, target, Some(series.interval())),
-        "intervals_95": Intervals::of(&warm, target, SEED),
+        "intervals_95": Intervals::of(&warm, target, Some(series.interval()), SEED),
         "first_day": Figures::of(&cold, target, Some(series.interval())),
         "nanoseconds_per_reading": run.nanoseconds_per_reading(),
     })
