@@ -135,12 +135,6 @@ impl Prometheus {
         Ok(prometheus)
     }
 
-    /// Where it is.
-    #[must_use]
-    pub fn url(&self) -> &str {
-        &self.url
-    }
-
     /// What it has said so far.
     #[must_use]
     pub fn said(&self) -> String {

@@ -1,7 +1,6 @@
 //! The committed OpenAPI document, and the interface that it describes: schemathesis makes requests of all kinds out of it and
 //! looks for answers that it does not allow.
 
-
 use std::path::Path;
 use std::process::Output;
 use std::time::Duration;

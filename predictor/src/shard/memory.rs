@@ -166,7 +166,6 @@ impl Shard {
         true
     }
 
-<<<<<<< HEAD
     /// How many machines came back, and whether all that was found was of no use any more.
     fn restore_host(
         &self,
@@ -175,10 +174,6 @@ impl Shard {
         open: &mut BTreeMap<String, Violation>,
     ) -> (usize, bool) {
         let mut restored = HostState::restore(host_id, &found.snapshots, self.model, self.now());
-=======
-    fn restore_host(&self, host_id: &str, found: &Found, open: &mut BTreeMap<String, Violation>) -> usize {
-        let mut restored = HostState::restore(host_id, &found.snapshots, self.model, self.now());
->>>>>>> 0239277 (memharvest-predictor --model: any model runs live)
         for (vm_id, error) in &restored.refused {
             self.memory.refuse(&found.name, vm_id, error);
         }
