@@ -5,11 +5,11 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use memharvest_predictor::domain::Signal;
 use memharvest_predictor::host::HostState;
 use memharvest_predictor::snapshot;
 use memharvest_predictor::model::choice::Choice;
 use memharvest_predictor::vm::VmState;
-use memharvest_predictor::domain::Signal;
 use memharvest_proto::registry::v1::ModelSnapshot;
 
 fuzz_target!(|parts: (bool, Vec<u8>)| {
@@ -18,7 +18,7 @@ fuzz_target!(|parts: (bool, Vec<u8>)| {
     let snapshot = snapshot::seal(ModelSnapshot {
         vm_id: vm_id.into(),
         host_id: "h".into(),
-        model_version: VmState::default().track(Signal::Rss).model_version().into_owned(),
+        model_version: <VmState>::default().track(Signal::Rss).model_version().into_owned(),
         state: [b"MHVS\x01\x00", &bytes[..]].concat(),
         ..ModelSnapshot::default()
     });
