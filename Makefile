@@ -33,6 +33,7 @@ lint: ## check format, contract, lints, documentation, and what the dependencies
 	@setup/install lint
 	cargo fmt --all -- --check
 	buf lint proto
+	buf breaking proto --against proto/released.binpb
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 	cargo deny check bans licenses sources
