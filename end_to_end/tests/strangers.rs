@@ -1,7 +1,6 @@
 //! Who does not mean well: thousands of idle connections, requests that never end, bodies without an end. They are
 //! closed, and whoever asks properly notices nothing.
 
-
 use std::time::Duration;
 
 use anyhow::ensure;
