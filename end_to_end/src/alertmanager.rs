@@ -90,9 +90,12 @@ impl Alertmanager {
         std::fs::write(folder.path().join("alertmanager.yml"), config)?;
         let address = format!("127.0.0.1:{}", free_port()?);
         let running = tools::program("prometheus-alertmanager")?
-            .args(["--config.file=alertmanager.yml", "--storage.path=data", "--cluster.listen-address="])
+            .arg(format!("--config.file={}", folder.path().join("alertmanager.yml").display()))
+            .arg(format!("--storage.path={}", folder.path().join("data").display()))
+            .arg("--cluster.listen-address=")
             .arg(format!("--web.listen-address={address}"))
-            .current_dir(folder.path())
+            // Where it finds its templates: see setup/guest_tools.
+            .current_dir(tools::host_root()?.join("alertmanager"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(folder.path().join("said"))?)

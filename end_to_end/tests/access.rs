@@ -36,8 +36,8 @@ async fn a_token_opens_until_it_is_ended_and_the_log_says_whose_it_was() {
     mesh.start("gateway", &["--auth-tokens"]).await.unwrap();
     // The first token is made where the database lies.
     let output = std::process::Command::new(binary("memharvest-registry").unwrap())
+        .args(["token", "create", "--role", "admin", "--name", "root", "--author", "root"])
         .arg(format!("--database={}/registry.db", mesh.data_dir().display()))
-        .args(["token", "create", "--role", "admin", "--name", "root"])
         .output()
         .unwrap();
     let said = String::from_utf8(output.stdout).unwrap();

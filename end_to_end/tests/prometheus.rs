@@ -83,7 +83,7 @@ async fn the_five_pages_are_clean_and_each_series_has_one_home() {
         let expected = match name.trim_start_matches("memharvest_").split('_').next().unwrap_or_default() {
             "vm" | "host" | "collector" => vec!["collector"],
             "fleet" | "violations" | "prediction" | "agents" | "error" => vec!["fleet"],
-            "predictor" | "forecasts" | "snapshots" => vec!["predictor"],
+            "predictor" | "forecasts" | "pooled" | "snapshots" => vec!["predictor"],
             "registry" => vec!["registry"],
             "gateway" | "http" => vec!["gateway"],
             // What every process tells of itself.

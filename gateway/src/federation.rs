@@ -10,6 +10,7 @@ use std::sync::{Arc, LazyLock};
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use futures::StreamExt;
 use futures::stream::unfold;
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
@@ -58,6 +59,8 @@ pub(crate) async fn page(State(app): State<App>, mut query: Query) -> Result<Res
         _permit: permit,
     };
     let parts = unfold(page, |mut page| async { page.next().map(|part| (Ok::<_, axum::Error>(part), page)) });
+    // Whoever compresses it asks once more after its end.
+    let parts = parts.fuse();
     Ok(([(CONTENT_TYPE, fleet_metrics::TEXT_FORMAT)], Body::from_stream(parts)).into_response())
 }
 

@@ -143,8 +143,10 @@ impl Exporter {
         let labels = self.machine.iter().chain([&self.place]).filter(|label| !label.is_empty());
         let by = labels.copied().collect::<Vec<_>>().join(", ");
         let select = selector(select);
+        // A Prometheus before its third version counts both ends of a range: a reading on the edge would belong to two steps.
+        let range = step * 1000 - 1;
         let over = |aggregate: &str, function: &str, name: &str| {
-            format!("{aggregate} by ({by}) ({function}_over_time({name}{select}[{step}s]) > 0)")
+            format!("{aggregate} by ({by}) ({function}_over_time({name}{select}[{range}ms]) > 0)")
         };
         let there = |name: &&&str| names.contains(**name);
         let allocated: Vec<String> =
@@ -217,13 +219,13 @@ mod tests {
         assert_eq!(queries.len(), 2, "there is no resident set");
         assert_eq!(
             queries[0].1,
-            "max by (domain, instance) (last_over_time(libvirt_domain_memory_stats_actual_balloon_bytes{job=\"kvm\"}[300s]) > 0) \
-             or max by (domain, instance) (last_over_time(libvirt_domain_info_memory_usage_bytes{job=\"kvm\"}[300s]) > 0)"
+            "max by (domain, instance) (last_over_time(libvirt_domain_memory_stats_actual_balloon_bytes{job=\"kvm\"}[299999ms]) > 0) \
+             or max by (domain, instance) (last_over_time(libvirt_domain_info_memory_usage_bytes{job=\"kvm\"}[299999ms]) > 0)"
         );
         assert_eq!(
             queries[1].1,
-            "max by (domain, instance) (max_over_time(libvirt_domain_memory_stats_available_bytes{job=\"kvm\"}[300s]) > 0) - \
-             min by (domain, instance) (min_over_time(libvirt_domain_memory_stats_usable_bytes{job=\"kvm\"}[300s]) > 0)"
+            "max by (domain, instance) (max_over_time(libvirt_domain_memory_stats_available_bytes{job=\"kvm\"}[299999ms]) > 0) - \
+             min by (domain, instance) (min_over_time(libvirt_domain_memory_stats_usable_bytes{job=\"kvm\"}[299999ms]) > 0)"
         );
         let kubevirt = Exporter::named("kubevirt").unwrap();
         let label = |name: &str| {

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use ::http::Method;
 use jiff::{SignedDuration, Timestamp};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::http::Answer;
+use crate::http::{Answer, send};
 use crate::mesh::Mesh;
 use crate::predictor::{host, host_read_at, vm_id};
 use crate::prometheus::promtool_is_content;
@@ -96,6 +97,11 @@ async fn a_selector_that_chooses_everything_is_answered_in_parts() {
     let all = samples(&page);
     assert_eq!(all.iter().filter(|line| line.starts_with("memharvest_vm_info{")).count(), 2600);
     assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len(), "no series comes twice");
+    let packed = [("accept-encoding", "gzip")];
+    let url = mesh.url("/federate?match[]=%7B%7D");
+    let packed = send(Method::GET, &url, &packed, Vec::new()).await;
+    assert_eq!((packed.status.as_u16(), packed.header("content-encoding")), (200, "gzip"));
+    assert!(packed.bytes.len() * 5 < page.bytes.len(), "{} bytes", packed.bytes.len());
     // Every metric is in one piece, under one header.
     let text = page.text();
     let (mut headed, mut current) = (BTreeSet::new(), "");
