@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use memharvest_predictor::domain::{Seconds, Signal};
 use memharvest_predictor::model::cqd::weights::WeightsFile;
+use memharvest_predictor::train::gather::is_steady;
 use memharvest_predictor::train::{self, Recipe, Series, Split};
 use memharvest_trace::Trace;
 
@@ -98,9 +99,13 @@ fn series_of(folder: &Path, split: Split) -> anyhow::Result<(Vec<Series>, Vec<St
     anyhow::ensure!(!paths.is_empty(), "no *.csv or *.csv.gz in {}", folder.display());
     let (mut series, mut names) = (Vec::new(), Vec::new());
     for path in paths {
-        names.extend(path.file_name().map(|name| name.to_string_lossy().into_owned()));
         let trace = Trace::load(&path)?;
-        series.extend(Series::of(&trace).into_iter().filter(|series| split.holds(&series.name)));
+        let before = series.len();
+        let kept = |series: &Series| split.holds(&series.name) && is_steady(series);
+        series.extend(Series::of(&trace).into_iter().filter(kept));
+        if series.len() > before {
+            names.extend(path.file_name().map(|name| name.to_string_lossy().into_owned()));
+        }
     }
     Ok((series, names))
 }

@@ -94,6 +94,7 @@ fn weights_file(fitted: &Fitted, horizon: Seconds, provenance: String) -> Weight
             per_vm: zeros.clone(),
             capped: zeros.clone(),
             fleet: zeros,
+            first_day: Vec::new(),
         },
     }
 }

@@ -132,7 +132,8 @@ impl Cqd {
         let raw = RawFeatures::of(levels, &self.rises, steps_of(terms.horizon));
         let base = raw.base();
         let quantiles = nets.quantiles(&raw.design(), terms.horizon).map(|z| math::exp((z + base).min(10.0)));
-        let price = self.caution.price(terms, nets.start_price(terms), prices, allocated);
+        let start = nets.start_price(terms, self.caution.newness());
+        let price = self.caution.price(terms, start, prices, allocated);
         let mut pick = Pick::cheapest(&quantiles, price);
         // No growth at all is one more candidate: a resident set stands still most of the time.
         let still = Pick { level: share(level_bytes, allocated), survival: self.caution.growth() };

@@ -93,8 +93,9 @@ fn anew(series: &Series, readings: usize, chance: &mut Chance) -> Series {
     series.stretch(chance.below(room), readings)
 }
 
-/// Whether a series is sampled about once a step.
-fn is_steady(series: &Series) -> bool {
+/// Whether a series is sampled about once a step; from others nothing is learnt.
+#[must_use]
+pub fn is_steady(series: &Series) -> bool {
     series.interval().is_some_and(|interval| interval > 0.5 * STEP)
 }
 

@@ -1,8 +1,8 @@
 //! The price of a miss from which trackers start: the one at which bounds picked by the fitted network are exceeded
 //! as often as the target allows, over all machines and without any tracker.
 //!
-//! Where every machine has its own tracker, the price is that of a machine without a past too: nothing corrects the first
-//! day but what it starts from. So it lies halfway between the price of first days and that of all days.
+//! Where every machine has its own tracker, nothing corrects the first day but what it starts from. What the price of
+//! first days is above that of all days is added while a machine has no past.
 
 use super::replay::Moment;
 use crate::{
@@ -53,24 +53,28 @@ pub fn start_prices(
         moments.iter().map(judge).collect()
     };
     let (moments, first_days) = (judged(moments), judged(first_days));
-    let column = |fairness| {
-        let price = |target| {
-            let terms = Terms { signal: Signal::Demand, horizon, target, fairness };
-            let price = start_price(&moments, &terms);
-            if fairness == Fairness::PerVm {
-                f64::midpoint(price, start_price(&first_days, &terms))
-            } else {
-                price
-            }
-        };
-        TARGETS.map(|target| (price(target) * 1000.0).round() / 1000.0).to_vec()
+    let column = |moments: &[Judged], fairness| {
+        let price =
+            |target| start_price(moments, &Terms { signal: Signal::Demand, horizon, target, fairness });
+        TARGETS.map(|target| thousandths(price(target))).to_vec()
     };
+    let per_vm = column(&moments, Fairness::PerVm);
+    let first_day = column(&first_days, Fairness::PerVm);
     StartPrices {
         targets: TARGETS.to_vec(),
-        per_vm: column(Fairness::PerVm),
-        capped: column(Fairness::Capped),
-        fleet: column(Fairness::Fleet),
+        first_day: first_day
+            .iter()
+            .zip(&per_vm)
+            .map(|(new, old)| thousandths((new - old).max(0.0)))
+            .collect(),
+        per_vm,
+        capped: column(&moments, Fairness::Capped),
+        fleet: column(&moments, Fairness::Fleet),
     }
+}
+
+fn thousandths(price: f64) -> f64 {
+    (price * 1000.0).round() / 1000.0
 }
 
 /// By bisection: the dearer a miss, the rarer.

@@ -26,6 +26,9 @@ const ASSUMED_STEPS: f32 = 3.0;
 /// What is assumed.
 const ASSUMED_GROWTH: f32 = 0.3;
 
+/// Judged steps of a machine's first day, in which nothing has corrected its price yet.
+const FIRST_DAY: f32 = 288.0;
+
 /// Usage counts as above a level when it is by more than this.
 const TOLERANCE: f64 = 1e-6;
 
@@ -78,6 +81,12 @@ impl Caution {
             Fairness::Fleet => (TYPICAL_BYTES / real(allocated.max(1))).ln(),
         };
         math::exp((start + self.raised + prices.moved(terms) + size).clamp(-30.0, 30.0) as f32)
+    }
+
+    /// 1 until a day was judged, then falling to 0 within another.
+    #[must_use]
+    pub(super) fn newness(&self) -> f64 {
+        f64::from((2.0 - self.seen / FIRST_DAY).clamp(0.0, 1.0))
     }
 
     /// The share of horizons whose peak was above the level before them.

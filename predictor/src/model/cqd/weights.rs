@@ -12,7 +12,7 @@ use super::{
     math,
     network::{Layers, Network, QUANTILES, SURVIVAL},
 };
-use crate::{domain::Seconds, model::Terms};
+use crate::{boundary::Fairness, domain::Seconds, model::Terms};
 
 /// Every file that ships.
 const SHIPPED: [&str; 5] = [
@@ -65,6 +65,9 @@ pub struct StartPrices {
     pub capped: Vec<f64>,
     /// For the fleet's mean.
     pub fleet: Vec<f64>,
+    /// What is added for every VM at its target while the machine has no past; empty is nothing.
+    #[serde(default)]
+    pub first_day: Vec<f64>,
 }
 
 /// Why weights cannot be used.
@@ -98,6 +101,7 @@ struct Net {
     ln_targets: Vec<f32>,
     /// By fairness.
     start_prices: [Vec<f64>; 3],
+    first_day: Vec<f64>,
 }
 
 impl Nets {
@@ -147,12 +151,13 @@ impl Nets {
         quantiles
     }
 
-    /// Logarithm of the price of a miss from which a tracker starts.
+    /// Logarithm of the price of a miss from which a tracker starts, for a machine that is as new as `newness` says:
+    /// 1 on its first day, 0 when it has a past.
     #[must_use]
-    pub fn start_price(&self, terms: &Terms) -> f64 {
+    pub fn start_price(&self, terms: &Terms, newness: f64) -> f64 {
         let (below, above, part) = self.around(terms.horizon);
-        let low = below.start_price(terms);
-        above.map_or(low, |above| low + f64::from(part) * (above.start_price(terms) - low))
+        let low = below.start_price(terms, newness);
+        above.map_or(low, |above| low + f64::from(part) * (above.start_price(terms, newness) - low))
     }
 
     /// The networks around a horizon and how far it lies from the first to the second.
@@ -190,10 +195,14 @@ impl Net {
             return Err(WeightsError::Number("list of targets"));
         }
         let starts = [&prices.per_vm, &prices.capped, &prices.fleet].map(Clone::clone);
-        if starts.iter().any(|list| list.len() != ln_targets.len()) {
+        let mut first_day = prices.first_day.clone();
+        if first_day.is_empty() {
+            first_day.resize(ln_targets.len(), 0.0);
+        }
+        if starts.iter().chain([&first_day]).any(|list| list.len() != ln_targets.len()) {
             return Err(WeightsError::Shape("list of start prices"));
         }
-        if starts.iter().flatten().any(|price| !price.is_finite()) {
+        if starts.iter().flatten().chain(&first_day).any(|price| !price.is_finite()) {
             return Err(WeightsError::Number("list of start prices"));
         }
         Ok(Self {
@@ -209,11 +218,18 @@ impl Net {
             }),
             ln_targets,
             start_prices: starts,
+            first_day,
         })
     }
 
-    fn start_price(&self, terms: &Terms) -> f64 {
-        let prices = &self.start_prices[terms.fairness as usize];
+    fn start_price(&self, terms: &Terms, newness: f64) -> f64 {
+        let price = self.at(terms, &self.start_prices[terms.fairness as usize]);
+        let new = newness > 0.0 && terms.fairness == Fairness::PerVm;
+        if new { price + newness * self.at(terms, &self.first_day) } else { price }
+    }
+
+    /// A list of prices at the target of `terms`.
+    fn at(&self, terms: &Terms, prices: &[f64]) -> f64 {
         let ln_target = ln(terms.target);
         let last = prices.len() - 1;
         let after = self.ln_targets.partition_point(|known| *known > ln_target);
@@ -244,7 +260,7 @@ fn matrix<const N: usize, const M: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{boundary::Fairness, domain::Signal};
+    use crate::domain::Signal;
 
     fn file() -> WeightsFile {
         serde_json::from_str(SHIPPED[0]).unwrap()
@@ -289,7 +305,7 @@ mod tests {
 
         let price = |horizon, target| {
             let terms = Terms { signal: Signal::Rss, horizon, target, fairness: Fairness::PerVm };
-            nets.start_price(&terms)
+            nets.start_price(&terms, 0.0)
         };
         assert!((price(200.0, targets[1]) - prices[1] - 1.0).abs() < 1e-5);
         let between = (targets[1] * targets[2]).sqrt();
