@@ -13,6 +13,7 @@ pub struct HostMemoryReader {
     pressure: Option<File>,
     vmstat: Option<File>,
     page_bytes: u64,
+    swapped_in: Option<u64>,
 }
 
 impl HostMemoryReader {
@@ -26,17 +27,21 @@ impl HostMemoryReader {
             pressure: open("pressure/memory"),
             vmstat: open("vmstat"),
             page_bytes: rustix::param::page_size() as u64,
+            swapped_in: None,
         }
     }
 
     /// The host's memory now.
-    #[must_use]
-    pub fn read(&self) -> HostMemory {
+    pub fn read(&mut self) -> HostMemory {
         let mut memory = text(self.meminfo.as_ref()).map(|text| parse_meminfo(&text)).unwrap_or_default();
         memory.pressure = text(self.pressure.as_ref()).and_then(|text| parse_pressure(&text));
-        memory.swapped_in = text(self.vmstat.as_ref())
-            .and_then(|text| parse_swapped_in_pages(&text))
-            .and_then(|pages| pages.checked_mul(self.page_bytes));
+        // The dearest of the files. Nothing comes back from a swap space that holds nothing.
+        if self.swapped_in.is_none() || memory.swap_used() != Some(0) {
+            self.swapped_in = text(self.vmstat.as_ref())
+                .and_then(|text| parse_swapped_in_pages(&text))
+                .and_then(|pages| pages.checked_mul(self.page_bytes));
+        }
+        memory.swapped_in = self.swapped_in;
         memory
     }
 }
@@ -157,5 +162,20 @@ mod tests {
         assert_eq!(memory.total, Some(24_589_404 * 1024));
         assert_eq!(memory.swapped_in, Some(2 * rustix::param::page_size() as u64));
         assert_eq!(memory.pressure, None);
+    }
+
+    #[test]
+    fn swap_in_is_read_again_only_while_something_is_swapped_out() {
+        let tree = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(tree.path().join(name), text).unwrap();
+        let pages = |count: u64| Some(count * rustix::param::page_size() as u64);
+        write("meminfo", "SwapTotal: 8 kB\nSwapFree: 8 kB\n");
+        write("vmstat", "pswpin 2\n");
+        let mut reader = HostMemoryReader::new(tree.path());
+        assert_eq!(reader.read().swapped_in, pages(2));
+        write("vmstat", "pswpin 9\n");
+        assert_eq!(reader.read().swapped_in, pages(2));
+        write("meminfo", "SwapTotal: 8 kB\nSwapFree: 4 kB\n");
+        assert_eq!(reader.read().swapped_in, pages(9));
     }
 }

@@ -1,7 +1,7 @@
 //! The rhythm of sampling: a tick every interval, never two at a time.
 
 use std::sync::Arc;
-use std::sync::mpsc::{self as orders, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use memharvest_services::mesh_clock::MeshClock;
@@ -56,20 +56,21 @@ impl Sampler {
         mut rng: impl Rng + Send,
         stop: Stop,
     ) -> Result<(), SampleError> {
-        let mut source = SourceThread::start(source)?;
         let first = self.wall_interval().min(FIRST_TICK_WITHIN).mul_f64(rng.random_range(0.0..1.0));
-        let mut next = Instant::now() + first;
+        let rhythm =
+            Rhythm { clock: self.clock, interval: self.wall_interval(), next: Instant::now() + first };
+        let mut source = SourceThread::start(source, rhythm)?;
         let mut outage = Outage::default();
         loop {
-            source.order(Order { due: next, clock: self.clock, budget: self.wall_interval() })?;
             let sample = tokio::select! {
                 () = stop.requested() => return Ok(()),
                 sample = source.samples.recv() => sample.ok_or_else(died)?,
                 Ok(()) = self.interval.changed() => {
-                    next = next.min(Instant::now() + self.wall_interval());
+                    source.keep_to(self.wall_interval())?;
                     continue;
                 }
             };
+            self.metrics.skipped(sample.skipped);
             let outcome = self.take_in(sample);
             outage.note(outcome.as_ref().err());
             match outcome {
@@ -77,9 +78,6 @@ impl Sampler {
                 Err(error @ SampleError::Unusable(_)) if !outage.was_ever_up() => return Err(error),
                 Err(_) => self.ready.not_ready(),
             }
-            let (following, skipped) = following(next, self.wall_interval(), Instant::now());
-            next = following;
-            self.metrics.skipped(skipped);
         }
     }
 
@@ -154,22 +152,41 @@ impl Outage {
     }
 }
 
-/// A sample to be taken.
+/// When samples are taken.
 #[derive(Debug)]
-struct Order {
-    due: Instant,
+struct Rhythm {
     clock: MeshClock,
-    budget: Duration,
+    /// Between two ticks, on the wall clock.
+    interval: Duration,
+    next: Instant,
 }
 
-impl Order {
-    fn take(&self, source: &mut dyn Hypervisor) -> Sample {
-        let interval = self.clock.mesh_duration(self.budget);
-        let tick = Tick { at: self.clock.now(), interval, budget: self.budget };
+impl Rhythm {
+    /// Waits for the next tick. A new interval that is told meanwhile brings it forward, but never puts it off. False: nobody
+    /// wants samples any more.
+    fn wait(&mut self, intervals: &Receiver<Duration>) -> bool {
+        loop {
+            match intervals.recv_timeout(self.next.saturating_duration_since(Instant::now())) {
+                Ok(interval) => {
+                    self.interval = interval;
+                    self.next = self.next.min(Instant::now() + interval);
+                }
+                Err(RecvTimeoutError::Timeout) => return true,
+                Err(RecvTimeoutError::Disconnected) => return false,
+            }
+        }
+    }
+
+    fn sample(&mut self, source: &mut dyn Hypervisor) -> Sample {
+        let interval = self.clock.mesh_duration(self.interval);
+        let tick = Tick { at: self.clock.now(), interval, budget: self.interval };
         let began = Instant::now();
         let span = tracing::info_span!("sample", hosts = field::Empty, machines = field::Empty);
         let outcome = span.in_scope(|| source.sample(tick));
-        Sample { tick, outcome, hung: source.hung_calls(), took: began.elapsed(), span }
+        let (took, hung) = (began.elapsed(), source.hung_calls());
+        let skipped;
+        (self.next, skipped) = following(self.next, self.interval, Instant::now());
+        Sample { tick, outcome, hung, took, skipped, span }
     }
 }
 
@@ -180,48 +197,36 @@ struct Sample {
     outcome: Result<Vec<HostReading>, SampleError>,
     hung: usize,
     took: Duration,
+    /// Ticks that had to be left out meanwhile.
+    skipped: u64,
     span: Span,
 }
 
-/// The thread that a source blocks, and that waits for the tick too: a timer of the runtime wakes several times on its
-/// way to one. It ends when this is dropped and its last call has returned.
+/// The thread that a source blocks, and that keeps the rhythm too: a timer of the runtime wakes several times on its
+/// way to a tick, and an order for each tick would wake the thread once more. It ends when this is dropped and its
+/// last call has returned.
 struct SourceThread {
-    orders: orders::Sender<Order>,
+    intervals: Sender<Duration>,
     samples: mpsc::Receiver<Sample>,
 }
 
 impl SourceThread {
-    fn start(mut source: Box<dyn Hypervisor>) -> Result<Self, SampleError> {
-        let (orders, queue) = orders::channel::<Order>();
+    fn start(mut source: Box<dyn Hypervisor>, mut rhythm: Rhythm) -> Result<Self, SampleError> {
+        let (intervals, changes) = std::sync::mpsc::channel();
         let (taken, samples) = mpsc::channel(1);
         std::thread::Builder::new()
             .name("sampler".into())
-            .spawn(move || {
-                while let Some(order) = next_due(&queue) {
-                    if taken.blocking_send(order.take(&mut *source)).is_err() {
-                        return;
-                    }
-                }
-            })
+            .spawn(
+                move || {
+                    while rhythm.wait(&changes) && taken.blocking_send(rhythm.sample(&mut *source)).is_ok() {}
+                },
+            )
             .map_err(|error| SampleError::Unreachable(format!("cannot start a thread: {error}")))?;
-        Ok(Self { orders, samples })
+        Ok(Self { intervals, samples })
     }
 
-    /// Has a sample taken when it is due, in place of one that was ordered and is not due yet.
-    fn order(&self, order: Order) -> Result<(), SampleError> {
-        self.orders.send(order).map_err(|_| died())
-    }
-}
-
-/// Waits until an order is due; a newer one takes its place. None: nobody orders any more.
-fn next_due(orders: &orders::Receiver<Order>) -> Option<Order> {
-    let mut order = orders.recv().ok()?;
-    loop {
-        match orders.recv_timeout(order.due.saturating_duration_since(Instant::now())) {
-            Ok(newer) => order = newer,
-            Err(RecvTimeoutError::Timeout) => return Some(order),
-            Err(RecvTimeoutError::Disconnected) => return None,
-        }
+    fn keep_to(&self, interval: Duration) -> Result<(), SampleError> {
+        self.intervals.send(interval).map_err(|_| died())
     }
 }
 

@@ -221,7 +221,7 @@ impl Hypervisor for LibvirtHypervisor {
         let records = self.domains(tick.budget)?;
         self.follow(&records, tick);
         self.read_definitions(tick, began + tick.budget);
-        let memory = self.memory.as_ref().map(HostMemoryReader::read).unwrap_or_default();
+        let memory = self.memory.as_mut().map(HostMemoryReader::read).unwrap_or_default();
         let vms = self.machines(records, &memory, tick);
         Ok(vec![HostReading {
             host: self.host.clone(),
