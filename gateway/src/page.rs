@@ -1,4 +1,4 @@
-//! What browsers load: with an ETag, under a policy that lets it ask nobody but this gateway.
+//! What browsers load: each with a tag of its content, under a policy that lets it ask nobody but this gateway.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 

@@ -72,7 +72,7 @@ impl FleetService for FleetApi {
     ) -> Result<Response<wire::ListVmsResponse>, Status> {
         let request = request.into_inner();
         let page = Page::of_wire(request.page_size, request.page_token.clone())?;
-        vm_list::list(&self.app.live.snapshot(), request, &page).map(Response::new)
+        vm_list::list(&self.app.live.snapshot(), &request, &page).map(Response::new)
     }
 
     async fn get_vm(

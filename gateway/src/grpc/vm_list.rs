@@ -15,7 +15,7 @@ use crate::rest::query::Page;
 /// The machines that a request asks for.
 pub(super) fn list(
     snapshot: &Snapshot,
-    request: ListVmsRequest,
+    request: &ListVmsRequest,
     page: &Page,
 ) -> Result<ListVmsResponse, Status> {
     let order = request.order_by();
@@ -27,7 +27,7 @@ pub(super) fn list(
         "" => &snapshot.vms[..],
         host => snapshot.host(host).map_or(&[][..], |view| &view.vms),
     };
-    let filter = Filter::of(&request);
+    let filter = Filter::of(request);
     if !by_place {
         let total = vms.iter().filter(|vm| filter.fits(vm)).count();
         let (vms, next_page_token) = slice_after(vms, |vm| &vm.vm_id, |vm| filter.fits(vm), page)
@@ -125,7 +125,7 @@ mod tests {
         Snapshot { vms, ..Snapshot::default() }
     }
 
-    fn ids(request: ListVmsRequest) -> (String, u32) {
+    fn ids(request: &ListVmsRequest) -> (String, u32) {
         let page = Page::new(usize::try_from(request.page_size).unwrap(), request.page_token.clone());
         let answer = list(&fleet(), request, &page).unwrap();
         (answer.vms.iter().map(|vm| vm.vm_id.as_str()).collect(), answer.total_size)
@@ -137,32 +137,32 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_last_and_equals_are_ordered_by_id() {
-        assert_eq!(ids(ordered(VmOrder::Harvestable, true)), ("cadb".into(), 4));
-        assert_eq!(ids(ordered(VmOrder::Harvestable, false)), ("adcb".into(), 4));
-        assert_eq!(ids(ordered(VmOrder::Violations, true)), ("dbac".into(), 4));
-        assert_eq!(ids(ordered(VmOrder::Unspecified, true)), ("dcba".into(), 4));
+        assert_eq!(ids(&ordered(VmOrder::Harvestable, true)), ("cadb".into(), 4));
+        assert_eq!(ids(&ordered(VmOrder::Harvestable, false)), ("adcb".into(), 4));
+        assert_eq!(ids(&ordered(VmOrder::Violations, true)), ("dbac".into(), 4));
+        assert_eq!(ids(&ordered(VmOrder::Unspecified, true)), ("dcba".into(), 4));
     }
 
     #[test]
     fn a_part_in_the_middle_is_found_and_the_total_told() {
         let middle = ListVmsRequest { skip: 1, page_size: 2, ..ordered(VmOrder::Name, false) };
-        assert_eq!(ids(middle), ("bd".into(), 4));
+        assert_eq!(ids(&middle), ("bd".into(), 4));
         let beyond = ListVmsRequest { skip: 9, ..ordered(VmOrder::Name, false) };
-        assert_eq!(ids(beyond), (String::new(), 4));
+        assert_eq!(ids(&beyond), (String::new(), 4));
     }
 
     #[test]
     fn search_knows_no_case_and_filters_add_up() {
         let search = |text: &str| ListVmsRequest { search: text.into(), ..ListVmsRequest::default() };
-        assert_eq!(ids(search("WEB")), ("ac".into(), 2));
-        assert_eq!(ids(search("host-1")), ("abcd".into(), 4));
-        assert_eq!(ids(ListVmsRequest { violating: true, ..search("e") }), ("d".into(), 1));
+        assert_eq!(ids(&search("WEB")), ("ac".into(), 2));
+        assert_eq!(ids(&search("host-1")), ("abcd".into(), 4));
+        assert_eq!(ids(&ListVmsRequest { violating: true, ..search("e") }), ("d".into(), 1));
     }
 
     #[test]
     fn a_token_and_a_place_contradict_each_other() {
         let request = ListVmsRequest { page_token: "61".into(), skip: 1, ..ListVmsRequest::default() };
         let page = Page::new(0, "61".into());
-        assert_eq!(list(&fleet(), request, &page).unwrap_err().code(), tonic::Code::InvalidArgument);
+        assert_eq!(list(&fleet(), &request, &page).unwrap_err().code(), tonic::Code::InvalidArgument);
     }
 }

@@ -159,7 +159,7 @@ mod tests {
     }
 
     const SUMS: Wanted = Wanted { hosts: false, vms: true, host_id: String::new() };
-    const ALL: Wanted = Wanted { hosts: true, ..SUMS };
+    const ALL: Wanted = Wanted { hosts: true, vms: true, host_id: String::new() };
 
     #[test]
     fn a_watcher_may_want_less() {

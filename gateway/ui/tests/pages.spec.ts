@@ -166,6 +166,7 @@ test('hosts, leases, agents and the audit log', async ({ page, mesh }) => {
 test('the palette finds pages, hosts and machines by keyboard', async ({ page, mesh }) => {
   const { vm } = await busy(mesh.url);
   await page.goto(mesh.url);
+  await expect(page.getByRole('status').getByText(/^Live/)).toBeVisible();
   await page.keyboard.press('Control+k');
   await page.keyboard.type(vm.name);
   await expect(page.getByRole('option', { name: new RegExp(vm.name) }).first()).toBeVisible();
