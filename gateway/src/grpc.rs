@@ -3,6 +3,8 @@
 mod author;
 mod fleet_service;
 mod forward;
+mod session;
+mod vm_list;
 mod watch_fleet;
 
 pub(crate) use fleet_service::FleetApi;

@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 
 use anyhow::Context;
+use axum::Extension;
 use memharvest_proto::DESCRIPTORS;
 use memharvest_proto::gateway::v1::fleet_service_server::FleetServiceServer;
 use memharvest_proto::registry::v1::{AgentKind, RegisterAgentRequest};
@@ -28,8 +29,10 @@ mod fleet_metrics;
 mod grpc;
 mod host_guard;
 pub mod live;
+mod page;
 pub mod rest;
 mod settings;
+mod ui;
 pub mod upstream;
 mod wire;
 
@@ -103,9 +106,12 @@ pub async fn start(settings: Settings, stop: Stop) -> anyhow::Result<Running> {
         stop.spawn("certificate", tls.clone().keep_fresh(stop.clone()));
     }
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let whole = server(&app, &metrics)
+    let whole = server(&app, &access, &metrics)
         .tls(tls)
-        .http(rest::router(app, HttpMetrics::register(&metrics)?, admin.clone()))
+        .http(
+            rest::router(app, HttpMetrics::register(&metrics)?, admin.clone())
+                .layer(Extension(access.clone())),
+        )
         .grpc_web()
         .around(move |routes| browser_access::protect(routes, access, guard, &origins));
     let (outcome_told, served) = oneshot::channel();
@@ -128,10 +134,10 @@ pub async fn run(settings: Settings, stop: Stop) -> anyhow::Result<()> {
     start(settings, stop).await?.finished().await
 }
 
-fn server(app: &App, metrics: &Metrics) -> RpcServer {
+fn server(app: &App, access: &Access, metrics: &Metrics) -> RpcServer {
     let upstream = &app.upstream;
     RpcServer::new(metrics, DESCRIPTORS)
-        .add_service(FleetServiceServer::new(FleetApi::new(app)))
+        .add_service(FleetServiceServer::new(FleetApi::new(app, access)))
         .add_service(Forward::<services::Agents>::new(upstream))
         .add_service(Forward::<services::Audit>::new(upstream))
         .add_service(Forward::<services::Boundaries>::new(upstream))

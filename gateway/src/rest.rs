@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::get;
+use axum::routing::{get, post};
 use http::StatusCode;
 use memharvest_services::admin_server::AdminServer;
 use tower_http::CompressionLevel;
@@ -19,11 +19,11 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::live::Live;
 use crate::upstream::Upstream;
-use crate::{access, discovery, docs, federation, fleet_metrics};
+use crate::{access, discovery, docs, federation, fleet_metrics, ui};
 
 mod agents;
 mod author;
-mod body;
+pub(crate) mod body;
 mod boundaries;
 mod boundary_values;
 mod fleet;
@@ -118,7 +118,9 @@ pub(crate) fn router(app: App, metrics: HttpMetrics, probes: AdminServer) -> Rou
     api.route("/metrics", get(fleet_metrics::page))
         .route("/sd/prometheus", get(discovery::targets))
         .route("/federate", get(federation::page))
+        .route("/oidc/token", post(access::redeem))
         .merge(docs::routes())
+        .merge(ui::routes())
         .route_service("/livez", probes.clone())
         .route_service("/readyz", probes)
         .with_state(app)

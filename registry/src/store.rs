@@ -245,6 +245,9 @@ pub trait HarvestStore: Send + Sync + 'static {
         range: Range,
     ) -> impl Future<Output = Result<Vec<HostRollup>>> + Send;
 
+    /// Sums over all hosts of the windows that begin together, oldest first, without an id.
+    fn fleet_history(&self, range: Range) -> impl Future<Output = Result<Vec<HostRollup>>> + Send;
+
     /// The newest window of machines with an id after `after`, ordered by id. Empty host: all.
     fn latest_vms(
         &self,

@@ -242,6 +242,35 @@ async fn a_batch_sent_twice_is_stored_once(store: impl Store) {
     assert!(stored.bytes > 0);
 }
 
+async fn the_fleets_history_is_the_sum_of_its_hosts(store: impl Store) {
+    let alone =
+        HostRollup { total_bytes: None, pooled_harvestable_bytes: None, ..host_window("a", T0 + 300) };
+    let unknown = HostRollup { total_bytes: None, reclaimable_bytes: None, ..host_window("b", T0) };
+    let batch = RecordHarvestRequest {
+        hosts: vec![host_window("a", T0), unknown.clone(), alone.clone(), host_window("a", T0 + 3600)],
+        ..RecordHarvestRequest::default()
+    };
+    store.record_harvest(&batch).await.unwrap();
+    let found = store.fleet_history(over(T0, T0 + 3600)).await.unwrap();
+    let nameless =
+        |host: &HostRollup| HostRollup { host_id: String::new(), host_name: String::new(), ..host.clone() };
+    let one = host_window("a", T0);
+    let twice = |figure: Option<u64>| figure.map(|bytes| 2 * bytes);
+    let both = HostRollup {
+        readings: 2 * one.readings,
+        vms_running: 2 * one.vms_running,
+        available_min_bytes: twice(one.available_min_bytes),
+        allocated_bytes: twice(one.allocated_bytes),
+        rss_max_bytes: twice(one.rss_max_bytes),
+        harvestable_bytes: twice(one.harvestable_bytes),
+        pooled_harvestable_bytes: twice(one.pooled_harvestable_bytes),
+        ..nameless(&one)
+    };
+    assert_eq!(found, [both, nameless(&alone)], "what one host does not know is not guessed");
+    let short = store.fleet_history(Range { from_s: T0, to_s: T0 + 7200, limit: 2 }).await;
+    assert!(matches!(short, Err(StoreError::TooMany(2))));
+}
+
 async fn a_record_of_the_same_window_replaces_the_former(store: impl Store) {
     let mut window = vm_window(1, T0);
     store.record_harvest(&batch_of(vec![window.clone()])).await.unwrap();
@@ -632,6 +661,7 @@ store_contract!(
     a_batch_sent_twice_is_stored_once,
     a_record_of_the_same_window_replaces_the_former,
     history_is_read_by_its_range_over_gaps_and_hours,
+    the_fleets_history_is_the_sum_of_its_hosts,
     the_newest_window_is_known_whatever_order_records_come_in,
     a_part_of_a_window_does_not_take_the_place_of_the_whole,
     an_older_harvest_is_passed_over,

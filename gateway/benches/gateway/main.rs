@@ -127,8 +127,11 @@ async fn client(base: &str) -> anyhow::Result<FleetServiceClient<Channel>> {
 
 /// How old a reading is when a client of `WatchFleet` has it.
 async fn latency(base: &str, behind: &Behind) -> anyhow::Result<Figure> {
-    let mut events =
-        client(base).await?.watch_fleet(WatchFleetRequest { include_hosts: true }).await?.into_inner();
+    let mut events = client(base)
+        .await?
+        .watch_fleet(WatchFleetRequest { include_hosts: true, ..Default::default() })
+        .await?
+        .into_inner();
     let mut ages = Vec::new();
     let reporting = behind.report_now_and_then();
     let watching = async {
@@ -175,8 +178,7 @@ async fn streams(base: &str, behind: &Behind) -> anyhow::Result<Figure> {
         for _ in 0..100 {
             let mut client = client.clone();
             open.spawn(async move {
-                let mut events =
-                    client.watch_fleet(WatchFleetRequest { include_hosts: false }).await?.into_inner();
+                let mut events = client.watch_fleet(WatchFleetRequest::default()).await?.into_inner();
                 events.message().await?;
                 std::future::pending::<()>().await;
                 anyhow::Ok(())

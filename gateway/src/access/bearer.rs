@@ -38,6 +38,16 @@ impl Bearers {
         Self { registry, oidc, known: Arc::default() }
     }
 
+    /// Whether static tokens are taken.
+    pub(super) fn takes_tokens(&self) -> bool {
+        self.registry.is_some()
+    }
+
+    /// The identity provider, if there is one.
+    pub(super) fn oidc(&self) -> Option<&Oidc> {
+        self.oidc.as_ref()
+    }
+
     /// What is remembered of a secret.
     pub(super) fn remembered(&self, secret: &str) -> Option<Result<Identity, Denied>> {
         let known = self.known();

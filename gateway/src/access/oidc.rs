@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use jsonwebtoken::jwk::{Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode, decode_header};
+use memharvest_proto::gateway::v1::OpenIdProvider;
 use memharvest_proto::registry::v1::Role;
 use memharvest_services::shutdown::Stop;
 use serde_json::Value;
@@ -12,8 +13,12 @@ use serde_json::Value;
 use super::identity::{Denied, Identity};
 
 mod keys;
+mod sign_in;
 
 pub(crate) use keys::KeySource;
+pub(crate) use sign_in::{Client, Redemption};
+
+use sign_in::SignIn;
 
 /// How often the provider's keys are read anew.
 const REFRESH_EVERY: Duration = Duration::from_mins(5);
@@ -59,16 +64,19 @@ pub(crate) struct Oidc(Arc<Inner>);
 struct Inner {
     claims: Claims,
     source: KeySource,
+    /// `None`: browsers cannot sign in.
+    sign_in: Option<SignIn>,
     keys: RwLock<Option<Arc<JwkSet>>>,
     /// When the keys were last asked for; held while they are.
     asked: tokio::sync::Mutex<Option<Instant>>,
 }
 
 impl Oidc {
-    pub(crate) fn new(claims: Claims, source: KeySource) -> Self {
+    pub(crate) fn new(claims: Claims, source: KeySource, client: Option<Client>) -> Self {
         Self(Arc::new(Inner {
             claims,
             source,
+            sign_in: client.map(SignIn::new),
             keys: RwLock::default(),
             asked: tokio::sync::Mutex::default(),
         }))
@@ -113,6 +121,30 @@ impl Oidc {
         let found = decode::<Value>(token, &key, &validation)
             .map_err(|error| Denied::Unknown(format!("the token does not hold: {error}")))?;
         claims.identity(&found.claims)
+    }
+
+    /// Where browsers sign in; `None`: they cannot.
+    pub(crate) async fn provider(&self) -> Option<OpenIdProvider> {
+        self.0.sign_in.as_ref()?.provider(&self.0.claims.issuer).await
+    }
+
+    /// The token that a provider's code stands for and that opens this gateway.
+    pub(crate) async fn redeem(&self, redemption: &Redemption) -> Result<String, Denied> {
+        let sign_in = self.0.sign_in.as_ref();
+        let sign_in = sign_in.ok_or_else(|| Denied::Unknown("browsers cannot sign in here".into()))?;
+        let tokens = sign_in.redeem(&self.0.claims.issuer, redemption).await.map_err(|error| {
+            Denied::Unknown(format!("the identity provider gives no token for this sign-in: {error}"))
+        })?;
+        let mut refused = Denied::Unknown("the identity provider gave no token".into());
+        for token in tokens {
+            match self.check(&token).await {
+                Ok(_) => return Ok(token),
+                // That somebody is known but has no role says more than that one of his tokens is for somebody else.
+                Err(denied @ Denied::NoRole(_)) => return Err(denied),
+                Err(denied) => refused = denied,
+            }
+        }
+        Err(refused)
     }
 
     fn keys(&self) -> Option<Arc<JwkSet>> {

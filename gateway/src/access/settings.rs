@@ -6,7 +6,7 @@ use memharvest_proto::registry::v1::Role as WireRole;
 use memharvest_services::settings::SettingsError;
 use memharvest_services::tls::ServerTls;
 
-use super::oidc::{Claims, KeySource, Oidc};
+use super::oidc::{Claims, Client, KeySource, Oidc};
 use crate::rest::words::Role;
 
 /// Where `--help` lists them.
@@ -43,6 +43,18 @@ pub struct AccessSettings {
     /// and admin mean themselves]
     #[arg(long, help_heading = HEADING, env = "MEMHARVEST_OIDC_ROLE", value_name = "WORD=ROLE", value_parser = role_of_word)]
     pub oidc_role: Vec<(String, Role)>,
+
+    /// What this gateway is called at the issuer: people can then sign in to the dashboard there
+    #[arg(long, help_heading = HEADING, env = "MEMHARVEST_OIDC_CLIENT_ID", value_name = "ID")]
+    pub oidc_client_id: Option<String>,
+
+    /// The secret of that client; none for a public client
+    #[arg(long, help_heading = HEADING, env = "MEMHARVEST_OIDC_CLIENT_SECRET", value_name = "SECRET", hide_env_values = true, requires = "oidc_client_id")]
+    pub oidc_client_secret: Option<String>,
+
+    /// What the dashboard asks the issuer for
+    #[arg(long, help_heading = HEADING, env = "MEMHARVEST_OIDC_SCOPE", value_name = "SCOPES", default_value = "openid")]
+    pub oidc_scope: String,
 
     /// Chain of certificates in PEM: the port speaks TLS. Read anew when the file changes
     #[arg(long, help_heading = HEADING, env = "MEMHARVEST_TLS_CERT", value_name = "FILE", requires = "tls_key")]
@@ -83,6 +95,7 @@ impl AccessSettings {
             ),
             (None, Some(_)) => refused("--oidc-audience needs --oidc-issuer"),
             (None, None) if self.oidc_jwks.is_some() => refused("--oidc-jwks needs --oidc-issuer"),
+            (None, None) if self.oidc_client_id.is_some() => refused("--oidc-client-id needs --oidc-issuer"),
             _ => match self.oidc_jwks.as_deref().map(str::parse::<KeySource>) {
                 Some(Err(error)) => Err(SettingsError::Refused(format!("--oidc-jwks: {error}"))),
                 _ => Ok(()),
@@ -106,7 +119,12 @@ impl AccessSettings {
             },
         };
         let source = self.oidc_jwks.as_deref().and_then(|source| source.parse().ok());
-        Some(Oidc::new(claims, source.unwrap_or(KeySource::Discovery)))
+        let client = self.oidc_client_id.clone().map(|id| Client {
+            id,
+            secret: self.oidc_client_secret.clone(),
+            scope: self.oidc_scope.clone(),
+        });
+        Some(Oidc::new(claims, source.unwrap_or(KeySource::Discovery), client))
     }
 }
 

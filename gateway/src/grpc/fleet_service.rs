@@ -6,7 +6,9 @@ use memharvest_proto::predictor::v1 as predictor;
 use memharvest_services::rpc_error::invalid_field;
 use tonic::{Request, Response, Status};
 
-use super::watch_fleet::{self, Events};
+use super::watch_fleet::{self, Events, Wanted};
+use super::{session, vm_list};
+use crate::access::Access;
 use crate::live::HostView;
 use crate::rest::App;
 use crate::rest::paging::slice_after;
@@ -17,11 +19,12 @@ use crate::rest::query::Page;
 #[derive(Clone, Debug)]
 pub(crate) struct FleetApi {
     app: App,
+    access: Access,
 }
 
 impl FleetApi {
-    pub(crate) fn new(app: &App) -> Self {
-        Self { app: app.clone() }
+    pub(crate) fn new(app: &App, access: &Access) -> Self {
+        Self { app: app.clone(), access: access.clone() }
     }
 }
 
@@ -68,17 +71,8 @@ impl FleetService for FleetApi {
         request: Request<wire::ListVmsRequest>,
     ) -> Result<Response<wire::ListVmsResponse>, Status> {
         let request = request.into_inner();
-        let page = Page::of_wire(request.page_size, request.page_token)?;
-        let snapshot = self.app.live.snapshot();
-        let vms = match request.host_id.as_str() {
-            "" => &snapshot.vms[..],
-            host => snapshot.host(host).map_or(&[][..], |view| &view.vms),
-        };
-        let fits = |vm: &predictor::Vm| request.quality == 0 || vm.quality == request.quality;
-        let (vms, next_page_token) =
-            slice_after(vms, |vm| &vm.vm_id, |vm| fits(vm), &page).map_err(refused)?;
-        let vms = vms.into_iter().map(|vm| vm.as_ref().clone()).collect();
-        Ok(Response::new(wire::ListVmsResponse { vms, next_page_token }))
+        let page = Page::of_wire(request.page_size, request.page_token.clone())?;
+        vm_list::list(&self.app.live.snapshot(), &request, &page).map(Response::new)
     }
 
     async fn get_vm(
@@ -113,7 +107,16 @@ impl FleetService for FleetApi {
         &self,
         request: Request<wire::WatchFleetRequest>,
     ) -> Result<Response<Events>, Status> {
-        Ok(Response::new(watch_fleet::events(&self.app.live, request.into_inner().include_hosts)))
+        Ok(Response::new(watch_fleet::events(&self.app.live, Wanted::of(request.into_inner()))))
+    }
+
+    async fn get_session(
+        &self,
+        request: Request<wire::GetSessionRequest>,
+    ) -> Result<Response<wire::GetSessionResponse>, Status> {
+        let shown = request.metadata().contains_key("authorization");
+        let clock = self.app.live.clock();
+        Ok(Response::new(session::of(&self.access, request.extensions(), shown, &clock).await))
     }
 }
 

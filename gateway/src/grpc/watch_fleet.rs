@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::Stream;
 use futures::stream::unfold;
-use memharvest_proto::gateway::v1::WatchFleetResponse;
+use memharvest_proto::gateway::v1::{WatchFleetRequest, WatchFleetResponse};
 use memharvest_proto::predictor::v1::HostUpdate;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -24,21 +24,40 @@ const VMS_AN_EVENT: usize = 2000;
 /// The stream of one client.
 pub(crate) type Events = Pin<Box<dyn Stream<Item = Result<WatchFleetResponse, Status>> + Send>>;
 
+/// What a client wants to be told besides the sums.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wanted {
+    hosts: bool,
+    vms: bool,
+    /// Of this host alone; empty: of all.
+    host_id: String,
+}
+
+impl Wanted {
+    pub(crate) fn of(request: WatchFleetRequest) -> Self {
+        Self { hosts: request.include_hosts, vms: !request.without_vms, host_id: request.host_id }
+    }
+
+    fn fits(&self, view: &HostView) -> bool {
+        self.hosts && (self.host_id.is_empty() || self.host_id == view.host.host_id)
+    }
+}
+
 struct Watching {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     sent: Option<Arc<Snapshot>>,
     sent_at: Instant,
-    include_hosts: bool,
+    wanted: Wanted,
     waiting: VecDeque<WatchFleetResponse>,
 }
 
 /// First the whole fleet, then every change of it.
-pub(crate) fn events(live: &Live, include_hosts: bool) -> Events {
+pub(crate) fn events(live: &Live, wanted: Wanted) -> Events {
     let watching = Watching {
         snapshots: live.subscribe(),
         sent: None,
         sent_at: Instant::now(),
-        include_hosts,
+        wanted,
         waiting: VecDeque::new(),
     };
     Box::pin(unfold(watching, |mut watching| async {
@@ -58,7 +77,7 @@ impl Watching {
                 tokio::time::sleep_until(self.sent_at + COALESCED).await;
             }
             let now = Arc::clone(&self.snapshots.borrow_and_update());
-            self.waiting = difference(self.sent.as_deref(), &now, self.include_hosts).into();
+            self.waiting = difference(self.sent.as_deref(), &now, &self.wanted).into();
             self.sent = Some(now);
             self.sent_at = Instant::now();
         }
@@ -66,10 +85,12 @@ impl Watching {
 }
 
 /// The events that lead from one snapshot to the next; none where nothing changed.
-fn difference(before: Option<&Snapshot>, now: &Snapshot, include_hosts: bool) -> Vec<WatchFleetResponse> {
+fn difference(before: Option<&Snapshot>, now: &Snapshot, wanted: &Wanted) -> Vec<WatchFleetResponse> {
     let (mut changed, mut gone) = (Vec::new(), Vec::new());
-    if include_hosts {
+    if wanted.hosts {
         compare(before.map_or(&[], |before| &before.hosts), &now.hosts, &mut changed, &mut gone);
+        changed.retain(|view| wanted.fits(view));
+        gone.retain(|host_id| wanted.host_id.is_empty() || *host_id == wanted.host_id);
     }
     let same_sums = before.is_some_and(|before| before.fleet == now.fleet);
     if same_sums && changed.is_empty() && gone.is_empty() {
@@ -79,14 +100,16 @@ fn difference(before: Option<&Snapshot>, now: &Snapshot, include_hosts: bool) ->
         vec![WatchFleetResponse { fleet: Some(now.fleet.clone()), updates: Vec::new(), gone_host_ids: gone }];
     let mut room = VMS_AN_EVENT;
     for view in changed {
-        if view.vms.len() > room {
+        let size = if wanted.vms { view.vms.len() } else { 1 };
+        if size > room {
             events
                 .push(WatchFleetResponse { fleet: Some(now.fleet.clone()), ..WatchFleetResponse::default() });
             room = VMS_AN_EVENT;
         }
-        room = room.saturating_sub(view.vms.len().max(1));
+        room = room.saturating_sub(size.max(1));
         if let Some(event) = events.last_mut() {
-            let vms = view.vms.iter().map(|vm| vm.as_ref().clone()).collect();
+            let vms = if wanted.vms { &view.vms[..] } else { &[] };
+            let vms = vms.iter().map(|vm| vm.as_ref().clone()).collect();
             event.updates.push(HostUpdate { host: Some(view.host.clone()), vms });
         }
     }
@@ -135,25 +158,39 @@ mod tests {
         Snapshot { hosts, fleet: Fleet { vms, ..Fleet::default() }, ..Snapshot::default() }
     }
 
+    const SUMS: Wanted = Wanted { hosts: false, vms: true, host_id: String::new() };
+    const ALL: Wanted = Wanted { hosts: true, vms: true, host_id: String::new() };
+
+    #[test]
+    fn a_watcher_may_want_less() {
+        let fleet = fleet(&[&host("a", 1), &host("b", 2)], 3);
+        let without_vms = difference(None, &fleet, &Wanted { vms: false, ..ALL });
+        assert_eq!(without_vms[0].updates.iter().map(|update| update.vms.len()).collect::<Vec<_>>(), [0, 0]);
+        let only = difference(None, &fleet, &Wanted { host_id: "b".into(), ..ALL });
+        assert_eq!(only[0].updates.iter().map(|update| update.vms.len()).collect::<Vec<_>>(), [2]);
+        let gone = difference(Some(&fleet), &Snapshot::default(), &Wanted { host_id: "b".into(), ..ALL });
+        assert_eq!(gone[0].gone_host_ids, ["b"]);
+    }
+
     #[test]
     fn only_what_changed_is_told() {
         let (a, b, c, b_later) = (host("a", 1), host("b", 1), host("c", 1), host("b", 2));
         let before = fleet(&[&a, &b], 2);
-        let first = difference(None, &before, true);
+        let first = difference(None, &before, &ALL);
         assert_eq!(first[0].updates.len(), 2);
-        let events = difference(Some(&before), &fleet(&[&b_later, &c], 3), true);
+        let events = difference(Some(&before), &fleet(&[&b_later, &c], 3), &ALL);
         let updated: Vec<_> =
             events[0].updates.iter().map(|update| update.host.as_ref().unwrap().host_id.as_str()).collect();
         assert_eq!((updated, events[0].gone_host_ids.as_slice()), (vec!["b", "c"], &["a".to_owned()][..]));
-        assert!(difference(Some(&before), &fleet(&[&a, &b], 2), true).is_empty());
-        assert_eq!(difference(Some(&before), &fleet(&[&b_later], 2), false).len(), 0);
-        assert_eq!(difference(Some(&before), &fleet(&[&a, &b], 3), false)[0].updates.len(), 0);
+        assert!(difference(Some(&before), &fleet(&[&a, &b], 2), &ALL).is_empty());
+        assert_eq!(difference(Some(&before), &fleet(&[&b_later], 2), &SUMS).len(), 0);
+        assert_eq!(difference(Some(&before), &fleet(&[&a, &b], 3), &SUMS)[0].updates.len(), 0);
     }
 
     #[test]
     fn a_large_fleet_comes_in_parts() {
         let hosts: Vec<_> = (0..5).map(|id| host(&format!("host-{id}"), 900)).collect();
-        let events = difference(None, &fleet(&hosts.iter().collect::<Vec<_>>(), 4500), true);
+        let events = difference(None, &fleet(&hosts.iter().collect::<Vec<_>>(), 4500), &ALL);
         assert_eq!(events.iter().map(|event| event.updates.len()).collect::<Vec<_>>(), [2, 2, 1]);
     }
 }

@@ -64,7 +64,7 @@ impl Received {
         let stale = self.stale_at(now);
         let mut next = (!stale).then_some(self.expires);
         let (mut harvest_gone, mut reclaim_gone) = (0_u64, 0_u64);
-        let vms = self
+        let vms: Vec<Arc<Vm>> = self
             .vms
             .iter()
             .map(|vm| {
@@ -89,8 +89,16 @@ impl Received {
             host.harvestable_bytes = host.harvestable_bytes.map(|sum| sum.saturating_sub(harvest_gone));
             host.reclaimable_bytes = host.reclaimable_bytes.map(|sum| sum.saturating_sub(reclaim_gone));
         }
+        count_vms(&mut host, &vms);
         HostView { host, vms, predictor: Some(predictor), expires: next }
     }
+}
+
+/// What a host's machines tell at a glance.
+pub(crate) fn count_vms(host: &mut Host, vms: &[Arc<Vm>]) {
+    let live = vms.iter().filter(|vm| vm.quality == i32::from(Quality::Live)).count();
+    host.vms_live = u32::try_from(live).unwrap_or(u32::MAX);
+    host.violations_open = vms.iter().fold(0, |sum, vm| sum.saturating_add(vm.violations_open));
 }
 
 /// A figure that was known becomes 0; one that was not stays unknown.

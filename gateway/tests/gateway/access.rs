@@ -11,6 +11,14 @@ use crate::mesh::Mesh;
 /// The role that each operation asks for, written down apart from the program.
 const REST: &str = "
     GET / nobody
+    GET /vms/x nobody
+    GET /hosts nobody
+    GET /violations/x nobody
+    GET /boundaries nobody
+    GET /tokens nobody
+    GET /sign-in nobody
+    GET /assets/x nobody
+    POST /oidc/token nobody
     GET /docs nobody
     GET /docs/docs.js nobody
     GET /docs/docs.css nobody
@@ -56,6 +64,7 @@ const REST: &str = "
 
 const GRPC: &str = "
     grpc.health.v1.Health/Check nobody
+    memharvest.gateway.v1.FleetService/GetSession nobody
     memharvest.gateway.v1.FleetService/GetFleet viewer
     memharvest.gateway.v1.FleetService/ListHosts viewer
     memharvest.gateway.v1.FleetService/GetHost viewer

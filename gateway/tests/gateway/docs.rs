@@ -36,6 +36,28 @@ async fn the_pages_need_no_other_host() {
     }
 }
 
+/// Whether or not somebody has built the dashboard: its addresses are one page, and the page asks for nothing that is not there.
+#[tokio::test]
+async fn every_address_of_the_dashboard_is_the_same_page() {
+    let mesh = Mesh::start().await;
+    let first = mesh.get("/").await.text();
+    for path in
+        ["/hosts", "/hosts/a", "/vms", "/vms/a", "/violations", "/violations/a", "/boundaries", "/sign-in"]
+    {
+        let page = mesh.get(path).await;
+        assert_eq!((page.status.as_u16(), page.text()), (200, first.clone()), "{path}");
+        assert_eq!(page.header("cache-control"), "no-cache", "{path}");
+    }
+    for path in ["/assets/nothing.js", "/assets/..%2Findex.html", "/assets/index.html"] {
+        mesh.get(path).await.problem(404);
+    }
+    for linked in first.split("src=\"/assets/").skip(1).filter_map(|rest| rest.split('"').next()) {
+        let script = mesh.get(&format!("/assets/{linked}")).await;
+        assert_eq!(script.header("content-type"), "text/javascript; charset=utf-8");
+        assert!(script.header("cache-control").contains("immutable"), "{linked}");
+    }
+}
+
 #[tokio::test]
 async fn a_page_that_is_known_is_not_sent_again() {
     let mesh = Mesh::start().await;

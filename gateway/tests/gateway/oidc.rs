@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ::http::Method;
-use axum::routing::get;
+use axum::routing::{get, post};
 use jiff::Timestamp;
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
@@ -58,7 +58,14 @@ impl Provider {
         let routes = axum::Router::new()
             .route(
                 "/.well-known/openid-configuration",
-                get(async move || json!({"jwks_uri": format!("{}/keys", own.address)}).to_string()),
+                get(async move || {
+                    json!({
+                        "jwks_uri": format!("{}/keys", own.address),
+                        "authorization_endpoint": format!("{}/authorize", own.address),
+                        "token_endpoint": format!("{}/token", own.address),
+                    })
+                    .to_string()
+                }),
             )
             .route(
                 "/keys",
@@ -67,6 +74,8 @@ impl Provider {
                     keys.published.lock().unwrap().to_string()
                 }),
             );
+        let given = key.sign(&provider.claims(&["operator"]));
+        let routes = routes.route("/token", post(async move |form: String| redeem(&form, &given)));
         #[expect(clippy::disallowed_methods, reason = "ends with the test")]
         tokio::spawn(async move { axum::serve(listener, routes).await });
         provider
@@ -85,6 +94,33 @@ impl Provider {
     async fn mesh(&self) -> Mesh {
         Mesh::with(1, &[&format!("--oidc-issuer={}", self.address), "--oidc-audience=memharvest"]).await
     }
+}
+
+/// The provider's answer to a code: a token for somebody else, and one for this gateway.
+fn redeem(form: &str, given: &str) -> (::http::StatusCode, String) {
+    let has = |pair: &str| form.split('&').any(|part| part == pair);
+    if has("code=good") && has("code_verifier=v%2D1") && has("client_id=dash") && has("client_secret=s%26t") {
+        return (::http::StatusCode::OK, json!({"access_token": "opaque", "id_token": given}).to_string());
+    }
+    (::http::StatusCode::BAD_REQUEST, json!({"error": "invalid_grant"}).to_string())
+}
+
+#[tokio::test]
+async fn a_browser_gets_a_token_for_its_code() {
+    let provider = Provider::start(&Key::new("one")).await;
+    let flags = ["--oidc-audience=memharvest", "--oidc-client-id=dash", "--oidc-client-secret=s&t"];
+    let issuer = format!("--oidc-issuer={}", provider.address);
+    let mesh = Mesh::with(1, &[&[&*issuer], &flags[..]].concat()).await;
+    let redeemed = async |code: &str| {
+        let body = json!({"code": code, "code_verifier": "v-1", "redirect_uri": mesh.url("/sign-in")});
+        send_json(Method::POST, &mesh.url("/oidc/token"), &[], &body).await
+    };
+    let token = redeemed("good").await.json()["token"].as_str().unwrap().to_owned();
+    assert_eq!(fleet(&mesh, &token).await.status, 200);
+    redeemed("stolen").await.problem(401);
+    let closed = provider.mesh().await;
+    let body = json!({"code": "good", "code_verifier": "v-1", "redirect_uri": ""});
+    send_json(Method::POST, &closed.url("/oidc/token"), &[], &body).await.problem(401);
 }
 
 async fn fleet(mesh: &Mesh, token: &str) -> Answer {

@@ -66,7 +66,7 @@ async fn changes_reach_a_watcher_within_a_second() {
     mesh.predictors[0].update(host("a", 1));
     mesh.hosts(1).await;
     let mut client = FleetServiceClient::new(channel(&mesh).await);
-    let request = fleet::WatchFleetRequest { include_hosts: true };
+    let request = fleet::WatchFleetRequest { include_hosts: true, ..Default::default() };
     let mut events = client.watch_fleet(request).await.unwrap().into_inner();
     let first = next(&mut events).await;
     assert_eq!((first.updates.len(), first.fleet.unwrap().vms), (1, 1));
@@ -151,4 +151,32 @@ async fn a_caller_that_names_a_foreign_host_is_refused() {
         .unwrap();
     let status = FleetServiceClient::new(channel).get_fleet(fleet::GetFleetRequest {}).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn a_session_tells_who_asks_and_what_time_it_is() {
+    let mesh = Mesh::start().await;
+    let mut client = FleetServiceClient::new(channel(&mesh).await);
+    let told = client.get_session(fleet::GetSessionRequest {}).await.unwrap().into_inner();
+    assert!(!told.authentication_required);
+    assert_eq!((told.role(), told.name.as_str()), (registry::Role::Admin, ""));
+    assert!(told.mesh_time.is_some() && told.open_id.is_none());
+    assert!((told.mesh_speed - 1.0).abs() < f64::EPSILON);
+
+    let guarded = Mesh::with(1, &["--auth-tokens"]).await;
+    guarded.registry.issue("mh_ann", "ann", registry::Role::Viewer);
+    let mut client = FleetServiceClient::new(channel(&guarded).await);
+    let mut ask = async |secret: &str| {
+        let mut request = tonic::Request::new(fleet::GetSessionRequest {});
+        if !secret.is_empty() {
+            request.metadata_mut().insert("authorization", format!("Bearer {secret}").parse().unwrap());
+        }
+        client.get_session(request).await.unwrap().into_inner()
+    };
+    let nobody = ask("").await;
+    assert_eq!((nobody.role(), nobody.denied_reason.as_str()), (registry::Role::Unspecified, ""));
+    assert!(nobody.authentication_required && nobody.takes_tokens);
+    let ann = ask("mh_ann").await;
+    assert_eq!((ann.role(), ann.name.as_str()), (registry::Role::Viewer, "ann"));
+    assert_ne!(ask("mh_wrong").await.denied_reason, "");
 }

@@ -144,7 +144,16 @@ impl<S: Store> HarvestService for HarvestRpc<S> {
                     None => windows,
                 };
             }
-            None => return Err(invalid_field("vm_id", "or host_id must be given")),
+            Some(Subject::Fleet(true)) => {
+                let windows = self.store.fleet_history(range).await?;
+                response.hosts = match step_of(step_s, range, windows.len()) {
+                    Some(step_s) => merge_host(windows, step_s),
+                    None => windows,
+                };
+            }
+            Some(Subject::Fleet(false)) | None => {
+                return Err(invalid_field("vm_id", "or host_id or fleet must be given"));
+            }
         }
         Ok(Response::new(response))
     }

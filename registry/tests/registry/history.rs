@@ -29,6 +29,8 @@ async fn history_is_merged_to_the_step_that_is_asked_for() {
     let host = query(Subject::HostId("h".to_owned()), lasting(3600));
     let host = client.query_history(host).await.unwrap().into_inner();
     assert_eq!((host.hosts.len(), host.vms.len()), (1, 0));
+    let fleet = client.query_history(query(Subject::Fleet(true), None)).await.unwrap().into_inner();
+    assert_eq!((fleet.hosts.len(), fleet.hosts[0].host_id.as_str()), (1, ""));
 
     let unknown = client.query_history(query(Subject::VmId(vm_id(2)), None)).await.unwrap_err();
     assert_eq!(unknown.code(), Code::NotFound);
@@ -36,6 +38,8 @@ async fn history_is_merged_to_the_step_that_is_asked_for() {
     assert_eq!(wrong_fields(&client.query_history(fine).await.unwrap_err()), ["step"]);
     let nothing = QueryHistoryRequest { subject: None, ..query(vm(), None) };
     assert_eq!(wrong_fields(&client.query_history(nothing).await.unwrap_err()), ["vm_id"]);
+    let nobody = query(Subject::Fleet(false), None);
+    assert_eq!(wrong_fields(&client.query_history(nobody).await.unwrap_err()), ["vm_id"]);
     registry.stop().await;
 }
 

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use http::{Request, Uri};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -55,14 +55,12 @@ impl KeySource {
             Self::File(file) => {
                 tokio::fs::read(file).await.map_err(|error| format!("{}: {error}", file.display()))?
             }
-            Self::Url(uri) => fetch(uri.clone()).await?,
+            Self::Url(uri) => get(uri.clone()).await?,
             Self::Discovery => {
-                let document = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
-                let found = fetch(document.parse().map_err(|_| format!("{document} is no URL"))?).await?;
-                let found: Value =
-                    serde_json::from_slice(&found).map_err(|error| format!("{document}: {error}"))?;
+                let found = discovered(issuer).await?;
                 let uri = found["jwks_uri"].as_str().and_then(|uri| uri.parse().ok());
-                fetch(uri.ok_or_else(|| format!("{document} names no jwks_uri"))?).await?
+                get(uri.ok_or_else(|| format!("the discovery document of {issuer} names no jwks_uri"))?)
+                    .await?
             }
         };
         keys_of(&text)
@@ -79,8 +77,26 @@ fn keys_of(text: &[u8]) -> Result<JwkSet, String> {
     if keys.is_empty() { Err("the key set has no key that can be used".into()) } else { Ok(JwkSet { keys }) }
 }
 
-async fn fetch(uri: Uri) -> Result<Vec<u8>, String> {
-    let told = uri.to_string();
+/// An issuer's discovery document.
+///
+/// # Errors
+/// It cannot be reached, or is no JSON.
+pub(super) async fn discovered(issuer: &str) -> Result<Value, String> {
+    let document = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
+    let found = get(document.parse().map_err(|_| format!("{document} is no URL"))?).await?;
+    serde_json::from_slice(&found).map_err(|error| format!("{document}: {error}"))
+}
+
+async fn get(uri: Uri) -> Result<Vec<u8>, String> {
+    fetch(Request::get(uri).body(Full::default()).map_err(|error| error.to_string())?).await
+}
+
+/// What a server answers. Errors name the address.
+///
+/// # Errors
+/// It cannot be reached, or answers with another status than of success.
+pub(super) async fn fetch(request: Request<Full<Bytes>>) -> Result<Vec<u8>, String> {
+    let told = request.uri().to_string();
     let asking = async {
         let connector: HttpsConnector<HttpConnector> = HttpsConnectorBuilder::new()
             .with_native_roots()
@@ -88,8 +104,7 @@ async fn fetch(uri: Uri) -> Result<Vec<u8>, String> {
             .https_or_http()
             .enable_http1()
             .build();
-        let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build(connector);
-        let request = Request::get(uri).body(Empty::new()).map_err(|error| error.to_string())?;
+        let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build(connector);
         let answer = client.request(request).await.map_err(|error| error.to_string())?;
         if !answer.status().is_success() {
             return Err(format!("it answered {}", answer.status()));

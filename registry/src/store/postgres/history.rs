@@ -119,6 +119,41 @@ impl HarvestStore for PostgresStore {
         Ok(without_folded_host(rows.iter().map(get_host_rollup).collect::<sqlx::Result<_>>()?))
     }
 
+    async fn fleet_history(&self, range: Range) -> Result<Vec<HostRollup>> {
+        let Kind { rollups, hours, columns, .. } = HOSTS;
+        // Sums of counts are numeric in Postgres.
+        let sums: Vec<String> = columns
+            .split(',')
+            .map(str::trim)
+            .map(|column| format!("sum({column})::int8 AS {column}"))
+            .collect();
+        let sql = format!(
+            "SELECT '' AS host_id, '' AS host_name, hour, offset_s, window_s, {} FROM (
+                 SELECT hour::int8 AS hour, offset_s::int8 AS offset_s, window_s::int8 AS window_s, {columns}
+                 FROM {rollups} WHERE hour >= $1 AND hour <= $2
+                 UNION ALL
+                 SELECT hour::int8, 0::int8, window_s::int8, {columns} FROM {hours} WHERE hour >= $1 AND hour <= $2
+             ) r
+             WHERE hour * 3600 + offset_s >= $3 AND hour * 3600 + offset_s < $4
+             GROUP BY hour, offset_s, window_s LIMIT $5",
+            sums.join(", ")
+        );
+        let hour = |second: i64| i32::try_from(second.div_euclid(HOUR_S)).unwrap_or(i32::MAX);
+        let limit = i64::try_from(range.limit).unwrap_or(i64::MAX).saturating_add(1);
+        let rows = sqlx::query(AssertSqlSafe(sql))
+            .bind(hour(range.from_s))
+            .bind(hour(range.to_s))
+            .bind(range.from_s)
+            .bind(range.to_s)
+            .bind(limit)
+            .fetch_all(&self.reader)
+            .await?;
+        if rows.len() > range.limit {
+            return Err(StoreError::TooMany(range.limit));
+        }
+        Ok(without_folded_host(rows.iter().map(get_host_rollup).collect::<sqlx::Result<_>>()?))
+    }
+
     async fn latest_vms(&self, after: Option<Uuid>, host_id: &str, limit: u32) -> Result<Vec<VmRollup>> {
         let mut query = QueryBuilder::new(format!(
             "SELECT r.*, h.host_id, s.vm_id, s.name AS vm_name FROM vms s {}

@@ -95,6 +95,30 @@ impl HarvestStore for SqliteStore {
         Ok(without_folded_host(rows.iter().map(get_host_rollup).collect::<sqlx::Result<_>>()?))
     }
 
+    async fn fleet_history(&self, range: Range) -> Result<Vec<HostRollup>> {
+        let sql =
+            "SELECT '' AS host_id, '' AS host_name, hour, offset_s, window_s, sum(readings) AS readings,
+                sum(vms_running) AS vms_running, sum(total) AS total, sum(available_min) AS available_min,
+                sum(allocated) AS allocated, sum(rss_max) AS rss_max, sum(harvestable) AS harvestable,
+                sum(pooled_harvestable) AS pooled_harvestable, sum(reclaimable) AS reclaimable
+            FROM host_rollups
+            WHERE hour >= $1 AND hour <= $2 AND hour * 3600 + offset_s >= $3 AND hour * 3600 + offset_s < $4
+            GROUP BY hour, offset_s, window_s LIMIT $5";
+        let limit = i64::try_from(range.limit).unwrap_or(i64::MAX).saturating_add(1);
+        let rows = sqlx::query(sql)
+            .bind(range.from_s.div_euclid(3600))
+            .bind(range.to_s.div_euclid(3600))
+            .bind(range.from_s)
+            .bind(range.to_s)
+            .bind(limit)
+            .fetch_all(&self.reader)
+            .await?;
+        if rows.len() > range.limit {
+            return Err(StoreError::TooMany(range.limit));
+        }
+        Ok(without_folded_host(rows.iter().map(get_host_rollup).collect::<sqlx::Result<_>>()?))
+    }
+
     async fn latest_vms(&self, after: Option<Uuid>, host_id: &str, limit: u32) -> Result<Vec<VmRollup>> {
         let mut query = QueryBuilder::<Sqlite>::new(
             "SELECT r.*, h.host_id, v.vm_id, v.name AS vm_name

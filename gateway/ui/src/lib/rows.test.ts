@@ -1,0 +1,48 @@
+import { expect, it, vi } from 'vitest';
+
+import { ForwardRows, PlacedRows } from './rows.svelte';
+
+const numbers = (from: number, size: number) => Array.from({ length: size }, (_, index) => from + index);
+
+it('only what is in sight is fetched, and once', async () => {
+  const fetch = vi.fn((skip: number, size: number) => Promise.resolve({ rows: numbers(skip, size), total: 30_000 }));
+  const rows = new PlacedRows<number>(fetch);
+  rows.restart();
+  await vi.waitFor(() => expect(rows.length).toBe(30_000));
+  rows.need(25_000, 25_040);
+  rows.need(25_001, 25_041);
+  expect(rows.at(25_010)).toBeUndefined();
+  await vi.waitFor(() => expect(rows.at(25_010)).toBe(25_010));
+  expect(fetch.mock.calls.map(([skip]) => skip)).toEqual([0, 25_000]);
+  rows.refresh();
+  await vi.waitFor(() => expect(fetch).toHaveBeenCalledTimes(3));
+  expect(rows.at(0)).toBeUndefined();
+});
+
+it('an answer to an earlier question is not shown', async () => {
+  let answer: ((part: { rows: string[]; total: number }) => void)[] = [];
+  const rows = new PlacedRows<string>(() => new Promise((done) => answer.push(done)));
+  rows.restart();
+  const [late] = answer;
+  answer = [];
+  rows.restart();
+  late?.({ rows: ['old'], total: 1 });
+  answer[0]?.({ rows: ['new', 'newer'], total: 2 });
+  await vi.waitFor(() => expect(rows.length).toBe(2));
+  expect(rows.at(0)).toBe('new');
+});
+
+it('a list that goes forward grows at its end, and a fresh first page goes on top', async () => {
+  let newest = 0;
+  const rows = new ForwardRows<number>((token) => {
+    const from = token === '' ? newest : Number(token);
+    return Promise.resolve({ rows: [from, from - 1], next: from > -4 ? String(from - 2) : '' });
+  });
+  rows.restart();
+  await vi.waitFor(() => expect(rows.length).toBe(3));
+  rows.need(0, 2);
+  await vi.waitFor(() => expect(rows.known.count).toBe(4));
+  newest = 1;
+  await rows.refresh((a, b) => a === b);
+  expect([0, 1, 2, 3, 4].map((index) => rows.at(index))).toEqual([1, 0, -1, -2, -3]);
+});

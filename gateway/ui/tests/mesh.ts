@@ -1,0 +1,136 @@
+/** A real mesh: `memharvest up` on free ports, and further gateways of it that a test may stop and start. */
+
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, readdirSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const HERE = dirname(fileURLToPath(import.meta.url));
+export const ROOT = resolve(HERE, '../../..');
+const PROGRAMS = process.env.DASHBOARD_TEST_PROGRAMS ?? join(process.env.CARGO_TARGET_DIR ?? join(ROOT, 'target'), 'debug');
+
+/** Settings of whoever runs the tests are not those of the mesh. */
+const ENVIRONMENT = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('MEMHARVEST_')));
+
+/** What a process has said, and how to end it. */
+export interface Running {
+  url: string;
+  stop: () => Promise<void>;
+}
+
+export interface Mesh extends Running {
+  /** Another gateway of the same mesh. */
+  gateway: (flags: string[], address?: string) => Promise<Running>;
+  /** A token of the registry. */
+  token: (name: string, role: 'viewer' | 'operator' | 'admin') => Promise<string>;
+}
+
+/** Starts a mesh and waits until its gateway knows hosts. */
+export async function startMesh(flags: string[]): Promise<Mesh> {
+  const data = mkdtempSync(join(tmpdir(), 'memharvest-dashboard-'));
+  const child = spawn(join(PROGRAMS, 'memharvest'), ['up', '--ephemeral-ports', '--data-dir', data, '--log-filter', 'warn', ...flags], { env: ENVIRONMENT });
+  const said = collect(child);
+  const url = await until('the mesh to come up', () => {
+    ended(child, 'memharvest up', said);
+    return /gateway\s+(http:\/\/\S+)/.exec(said.text)?.[1];
+  });
+  const command = argumentsOf(new URL(url).host);
+  await until('hosts to be known', async () => ((await json(`${url}/api/v1/fleet`)) as { hosts: number }).hosts > 0 || undefined);
+  return {
+    url,
+    stop: () => stop(child),
+    gateway: (more, address) => startGateway(command, more, address),
+    token: async (name, role) => {
+      const answer = await fetch(`${url}/api/v1/tokens`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ name, role, author: 'tests' }),
+      });
+      return ((await answer.json()) as { secret: string }).secret;
+    },
+  };
+}
+
+async function startGateway(command: string[], flags: string[], address?: string): Promise<Running> {
+  const listen = address ?? `127.0.0.1:${await freePort()}`;
+  const own = ['--listen', '--admin-listen', '--gateway-id', '--advertise'];
+  const kept = command.slice(1).filter((word, index, words) => {
+    const before = words[index - 1] ?? '';
+    return !own.some((name) => word === name || word.startsWith(`${name}=`) || before === name);
+  });
+  const child = spawn(command[0] ?? '', [...kept, `--listen=${listen}`, '--admin-listen=127.0.0.1:0', ...flags], { env: ENVIRONMENT });
+  const said = collect(child);
+  const url = `http://${listen}`;
+  await until('a gateway to be ready', async () => {
+    ended(child, 'memharvest-gateway', said);
+    return (await fetch(`${url}/readyz`)).ok || undefined;
+  });
+  return { url, stop: () => stop(child) };
+}
+
+/** How `up` started its gateway, found by where it listens. */
+function argumentsOf(listen: string): string[] {
+  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+    let words: string[] = [];
+    try {
+      words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').slice(0, -1);
+    } catch {
+      // It has ended meanwhile.
+    }
+    if (words[0]?.endsWith('memharvest-gateway') && words.some((word) => word.includes(listen))) return words;
+  }
+  throw new Error(`no gateway listens on ${listen}`);
+}
+
+function collect(child: ChildProcess): { text: string } {
+  const said = { text: '' };
+  for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk: Buffer) => (said.text += chunk.toString()));
+  child.on('error', (error) => (said.text += error.message));
+  return said;
+}
+
+function ended(child: ChildProcess, name: string, said: { text: string }): void {
+  if (child.exitCode !== null || (child.pid === undefined && said.text !== '')) throw new Error(`${name} ended: ${said.text}`);
+}
+
+async function stop(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null) return;
+  const gone = new Promise((done) => child.once('exit', done));
+  child.kill('SIGTERM');
+  await gone;
+}
+
+export async function json(url: string): Promise<unknown> {
+  return (await fetch(url)).json();
+}
+
+/** Asks until there is an answer; a failed attempt is no answer. */
+export async function until<T>(what: string, ask: () => T | undefined | Promise<T | undefined>, seconds = 60): Promise<T> {
+  const deadline = Date.now() + seconds * 1000;
+  let last: unknown;
+  while (Date.now() < deadline) {
+    try {
+      const found = await ask();
+      if (found !== undefined) return found;
+    } catch (error) {
+      last = error;
+      if (error instanceof Error && / ended: /.test(error.message)) throw error;
+    }
+    await new Promise((done) => setTimeout(done, 100));
+  }
+  throw new Error(`waited ${seconds} s for ${what}${last instanceof Error ? `: ${last.message}` : ''}`);
+}
+
+/** A port that nobody has at the moment. */
+export function freePort(): Promise<number> {
+  return new Promise((done, fail) => {
+    const server = createServer();
+    server.once('error', fail);
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      server.close(() => (address && typeof address === 'object' ? done(address.port) : fail(new Error('no port'))));
+    });
+  });
+}
