@@ -7,7 +7,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.tools/python/bin:$(PATH)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help run demo test lint bench bench-forecast train
+.PHONY: help run demo test lint check-ship bench bench-forecast train docs release image test-packages fresh-root
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -37,6 +37,31 @@ lint: ## check format, contract, lints, documentation, and what the dependencies
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 	cargo deny check bans licenses sources
+	packaging/check
+
+check-ship: ## check what ships besides programs: Dockerfile, docker-compose.yml, chart, units, docs
+	@setup/install lint
+	packaging/check $(ARGS)
+
+docs: ## make the book of docs/, in book/
+	@setup/install lint
+	packaging/check book
+
+release: ## write packages, chart, bills of materials and checksums into target/release-files
+	@setup/install build release
+	packaging/release
+
+test-packages: ## install, start, upgrade and remove the packages in a throwaway root (root, ten minutes)
+	@setup/install build release packages
+	packaging/test_packages
+
+image: ## build the gateway's image and run it, without an engine (root, a quarter of an hour)
+	@setup/install build image
+	packaging/test_image
+
+fresh-root: ## `make run` and `make test` on a clean Debian, with what the README names and nothing else (root, an hour)
+	@setup/install fresh-root
+	packaging/test_fresh_root $(ARGS)
 
 bench: ## measure what the mesh costs, and write docs/benchmarks (half an hour)
 	@setup/install bench
