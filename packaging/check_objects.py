@@ -11,7 +11,7 @@ import kubernetes_validate
 import yaml
 from kubernetes_validate import utils
 
-WITHOUT_SCHEMA = {"Certificate", "HTTPRoute", "PrometheusRule", "ServiceMonitor"}
+WITHOUT_SCHEMA = {"Certificate", "Issuer", "HTTPRoute", "PrometheusRule", "ServiceMonitor"}
 
 # It reads the same schemas anew for every object.
 utils.schema_contents = functools.lru_cache(maxsize=None)(utils.schema_contents)

@@ -54,11 +54,11 @@ use crate::hypervisor::simulated::SimulatedHypervisor;
 use crate::latest::Latest;
 use crate::members::Members;
 use crate::outbox::Outbox;
+use crate::predictors::Predictors;
 use crate::reading::Host;
 use crate::reporter::Reporter;
 use crate::rpc::CollectorRpc;
 use crate::sampler::Sampler;
-use crate::predictors::Predictors;
 use crate::settings::{Clock, CollectorSettings};
 
 pub use memharvest_services::settings::SettingsError;

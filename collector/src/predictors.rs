@@ -63,7 +63,7 @@ async fn is_known(url: &str) -> bool {
     let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     // The port plays no part.
     let looked_up = tokio::time::timeout(LOOK_UP_PATIENCE, lookup_host((host, 1))).await;
-    matches!(looked_up, Ok(Ok(mut addresses)) if addresses.next().is_some())
+    looked_up.is_ok_and(|found| found.is_ok_and(|mut addresses| addresses.next().is_some()))
 }
 
 /// The predictor with the greatest hash of its URL and the host; absent where there is none.

@@ -55,7 +55,12 @@ impl Reporter {
     }
 
     /// One stream, until it ends.
-    async fn stream(&mut self, refusals: &mut Refusals, pauses: &mut Backoff<StdRng>, told: &mut bool) -> Status {
+    async fn stream(
+        &mut self,
+        refusals: &mut Refusals,
+        pauses: &mut Backoff<StdRng>,
+        told: &mut bool,
+    ) -> Status {
         let Some((url, predictor)) = self.predictors.settle().await else {
             return Status::internal("no predictor is set");
         };

@@ -16,7 +16,9 @@ pub enum HealthcheckError {
     #[error("--admin-listen has port 0, which only the running process knows; give it a port")]
     NoPort,
     /// Nobody answers there.
-    #[error("no answer from http://{address}/readyz: {source}; is the process running, with the same --admin-listen?")]
+    #[error(
+        "no answer from http://{address}/readyz: {source}; is the process running, with the same --admin-listen?"
+    )]
     Away {
         /// Where it was looked for.
         address: SocketAddr,

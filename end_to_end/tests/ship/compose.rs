@@ -36,7 +36,8 @@ fn every_service_takes_its_environment() {
                     clock_file.to_str().unwrap().to_owned()
                 }
                 ("MEMHARVEST_TRACE", inside) => {
-                    let bundled = inside.replace("/usr/share/memharvest", repository("trace/data").to_str().unwrap());
+                    let bundled =
+                        inside.replace("/usr/share/memharvest", repository("trace/data").to_str().unwrap());
                     assert!(std::fs::exists(&bundled).unwrap(), "{bundled} is not there");
                     bundled
                 }
@@ -45,7 +46,8 @@ fn every_service_takes_its_environment() {
             (name.clone(), value)
         });
         // What the image adds: it listens on every address.
-        let port = settings["environment"]["MEMHARVEST_ADVERTISE"].as_str().unwrap().split_once(':').unwrap().1;
+        let port =
+            settings["environment"]["MEMHARVEST_ADVERTISE"].as_str().unwrap().split_once(':').unwrap().1;
         let listen = ("MEMHARVEST_LISTEN".to_owned(), format!("0.0.0.0:{port}"));
         check(service, &env.chain([listen]).collect::<Vec<_>>(), &[]);
         let asks = &settings["healthcheck"]["test"];

@@ -32,8 +32,10 @@ fn pages() -> Vec<String> {
     let mut pages = vec!["README.md".to_owned(), "CONTRIBUTING.md".to_owned()];
     let docs = std::fs::read_dir(repository("docs")).unwrap();
     let names = docs.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut found: Vec<String> =
-        names.filter(|name| Path::new(name).extension().is_some_and(|ext| ext == "md")).map(|name| format!("docs/{name}")).collect();
+    let mut found: Vec<String> = names
+        .filter(|name| Path::new(name).extension().is_some_and(|ext| ext == "md"))
+        .map(|name| format!("docs/{name}"))
+        .collect();
     found.sort();
     pages.append(&mut found);
     pages
@@ -69,7 +71,8 @@ async fn bash(args: &[&str], text: &str, prepare: impl FnOnce(&mut Command)) -> 
     command.args(args).args(["-c", text]).stdin(Stdio::null()).kill_on_drop(true);
     prepare(&mut command);
     let output = tokio::time::timeout(PATIENCE, command.output()).await??;
-    let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
+    let said =
+        [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
     ensure!(output.status.success(), "it ended with {}:\n{said}", output.status);
     Ok(said)
 }
@@ -78,7 +81,9 @@ async fn bash(args: &[&str], text: &str, prepare: impl FnOnce(&mut Command)) -> 
 async fn every_command_that_can_be_run_works() {
     let trace = repository("trace/data/demo.csv.gz");
     let trace = trace.to_str().unwrap();
-    let mesh = Mesh::up(&["--trace", trace, "--speed", "300", "--interval", "5m", "--cold-start", "1h"]).await.unwrap();
+    let mesh = Mesh::up(&["--trace", trace, "--speed", "300", "--interval", "5m", "--cold-start", "1h"])
+        .await
+        .unwrap();
     // What a reader has in front of him: the programs, a trace of his own, and a mesh in which something happens.
     let folder = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(repository("trace"), folder.path().join("trace")).unwrap();
@@ -101,7 +106,10 @@ async fn every_command_that_can_be_run_works() {
         ("http://127.0.0.1:8080", format!("http://{gateway}")),
         ("127.0.0.1:8080", gateway.clone()),
         ("127.0.0.1:9404", admin.trim_start_matches("http://").to_owned()),
-        ("/var/lib/memharvest-registry/memharvest.db", mesh.data_dir().join("memharvest.db").display().to_string()),
+        (
+            "/var/lib/memharvest-registry/memharvest.db",
+            mesh.data_dir().join("memharvest.db").display().to_string(),
+        ),
     ];
     let mut scripts: BTreeMap<String, String> = BTreeMap::new();
     for block in blocks().into_iter().filter(|block| block.info == "sh") {
@@ -120,7 +128,11 @@ async fn every_command_that_can_be_run_works() {
     for (page, script) in scripts {
         let ran = bash(&["-euo", "pipefail"], &script, |command| {
             command.current_dir(folder.path()).env_clear();
-            command.envs([("PATH", path.as_str()), ("USER", "ann"), ("HOME", folder.path().to_str().unwrap())]);
+            command.envs([
+                ("PATH", path.as_str()),
+                ("USER", "ann"),
+                ("HOME", folder.path().to_str().unwrap()),
+            ]);
             command.env("MEMHARVEST_URL", format!("http://{gateway}"));
         });
         ran.await.unwrap_or_else(|error| panic!("{page}: {error:#}\n{script}"));
@@ -186,6 +198,9 @@ async fn the_reference_is_what_the_programs_say() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let written = String::from_utf8(output.stdout).unwrap();
         let committed = std::fs::read_to_string(repository(page)).unwrap();
-        assert!(committed == written, "{page} is not what the programs say: packaging/write_reference {part} > {page}");
+        assert!(
+            committed == written,
+            "{page} is not what the programs say: packaging/write_reference {part} > {page}"
+        );
     }
 }

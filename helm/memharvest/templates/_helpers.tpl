@@ -72,14 +72,25 @@ labels:
 {{- join "," $urls }}
 {{- end }}
 
-{{/* Which Secret holds a service's certificate. */}}
+{{/* Which Secret holds a service's certificate, or the authority. Takes (list $ name). */}}
 {{- define "memharvest.tlsSecret" -}}
 {{- $root := index . 0 -}}
 {{- if eq $root.Values.tls.mode "existing" }}
-{{- required (printf "tls.existing.%s: name the Secret with the service's certificate" (index . 1)) (index $root.Values.tls.existing (index . 1)) }}
+{{- required (printf "tls.existing.%s: name the Secret" (index . 1)) (index $root.Values.tls.existing (index . 1)) }}
 {{- else }}
 {{- include "memharvest.fullname" $root }}-{{ index . 1 }}-tls
 {{- end }}
+{{- end }}
+
+{{/* Names under which a service is reached. Takes (list $ component). */}}
+{{- define "memharvest.dnsNames" -}}
+{{- $root := index . 0 -}}
+{{- $name := printf "%s-%s" (include "memharvest.fullname" $root) (index . 1) -}}
+{{- $space := $root.Release.Namespace -}}
+{{- $names := list (printf "%s.%s.svc" $name $space) (printf "%s.%s" $name $space) $name -}}
+{{- if eq (index . 1) "predictor" }}{{ $names = prepend $names (printf "*.%s.%s.svc" $name $space) }}{{ end -}}
+{{- if eq (index . 1) "gateway" }}{{ $names = append $names "localhost" }}{{ end -}}
+{{- join "," $names }}
 {{- end }}
 
 {{/* What every service is told. Takes (list $ component grpc-port). */}}
@@ -133,13 +144,20 @@ labels:
 {{- end }}
 {{- end }}
 
+{{/* A service's certificate, and the authority that all believe. */}}
 {{- define "memharvest.tlsVolume" -}}
 {{- $root := index . 0 -}}
 {{- if include "memharvest.tls" $root }}
 - name: tls
-  secret:
-    secretName: {{ include "memharvest.tlsSecret" . }}
+  projected:
     defaultMode: 0440
+    sources:
+      - secret:
+          name: {{ include "memharvest.tlsSecret" . }}
+          items: [{key: tls.crt, path: tls.crt}, {key: tls.key, path: tls.key}]
+      - secret:
+          name: {{ include "memharvest.tlsSecret" (list $root "authority") }}
+          items: [{key: tls.crt, path: ca.crt}]
 {{- end }}
 {{- end }}
 
@@ -180,7 +198,7 @@ readinessProbe:
 {{- define "memharvest.placement" -}}
 {{- $root := index . 0 -}}
 {{- $part := index $root.Values (index . 1) -}}
-serviceAccountName: {{ include "memharvest.fullname" $root }}
+serviceAccountName: {{ include "memharvest.fullname" $root }}{{ if has (index . 1) (list "collector") }}-collector{{ end }}
 automountServiceAccountToken: false
 # Variables about other Services are of no use here.
 enableServiceLinks: false
@@ -261,8 +279,11 @@ podSelector:
 {{- if and (eq .Values.tls.mode "none") (not .Values.insecure) }}
 {{- fail "the services would refuse to start: choose tls.mode cert-manager, job or existing, or set insecure: true if your network protects them" }}
 {{- end }}
+{{- if and (ne .Values.tls.mode "none") .Values.collector.enabled (semverCompare "<1.30.0-0" .Capabilities.KubeVersion.Version) }}
+{{- fail "collectors get their certificates by tokens that name their node, which takes Kubernetes 1.30; on older ones set tls.mode: none and insecure: true" }}
+{{- end }}
 {{- if and (eq .Values.tls.mode "cert-manager") (not .Values.tls.certManager.issuerRef.name) }}
-{{- fail "tls.certManager.issuerRef.name: name the Issuer or ClusterIssuer" }}
+{{- fail "tls.certManager.issuerRef.name: name the Issuer or ClusterIssuer that signs the mesh's authority" }}
 {{- end }}
 {{- if and (eq .Values.registry.database "sqlite") (gt (int .Values.registry.replicas) 1) }}
 {{- fail "registry.replicas: SQLite is a file of one registry; set registry.database: postgres for several" }}

@@ -70,11 +70,15 @@ mod tests {
     fn a_page_has_every_setting_under_its_heading() {
         let page = markdown(&Nothing::command());
         assert!(page.starts_with("## memharvest-nothing\n\nServes nothing.\n"), "{page}");
-        let place = "| `--place FILE\\|URL` | `MEMHARVEST_PLACE` | `here` | Where to look, one or the other |\n";
+        let place =
+            "| `--place FILE\\|URL` | `MEMHARVEST_PLACE` | `here` | Where to look, one or the other |\n";
         assert!(page.contains(place), "{page}");
         let (_, process) = page.split_once("### memharvest-nothing: Process").unwrap();
         assert!(process.contains("| `--insecure` | `MEMHARVEST_INSECURE` |  | Serve on addresses"), "{page}");
-        assert!(process.contains("| `--drain-deadline DURATION` | `MEMHARVEST_DRAIN_DEADLINE` | `10s` |"), "{page}");
+        assert!(
+            process.contains("| `--drain-deadline DURATION` | `MEMHARVEST_DRAIN_DEADLINE` | `10s` |"),
+            "{page}"
+        );
         assert!(!page.contains("--supervised"));
     }
 }
