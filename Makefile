@@ -7,7 +7,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.tools/python/bin:$(CURDIR)/.tools/node/bin:$(PATH)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help run demo ui test lint bench bench-forecast bench-ui train
+.PHONY: help run demo ui test lint check-ship bench bench-forecast bench-ui train docs release image test-packages fresh-root
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -54,6 +54,31 @@ lint: ui ## check format, contract, lints, documentation, and what the dependenc
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 	cargo deny check bans licenses sources
 	cd $(UI) && npm run --silent check && npm run --silent lint
+	packaging/check
+
+check-ship: ## check what ships besides programs: Dockerfile, docker-compose.yml, chart, units, docs
+	@setup/install lint
+	packaging/check $(ARGS)
+
+docs: ## make the book of docs/, in book/
+	@setup/install lint
+	packaging/check book
+
+release: ## write packages, chart, bills of materials and checksums into target/release-files
+	@setup/install build release
+	packaging/release
+
+test-packages: ## install, start, upgrade and remove the packages in a throwaway root (root, ten minutes)
+	@setup/install build release packages
+	packaging/test_packages
+
+image: ## build the gateway's image and run it, without an engine (root, a quarter of an hour)
+	@setup/install build image
+	packaging/test_image
+
+fresh-root: ## `make run` and `make test` on a clean Debian, with what the README names and nothing else (root, an hour)
+	@setup/install fresh-root
+	packaging/test_fresh_root $(ARGS)
 
 bench: ## measure what the mesh costs, and write docs/benchmarks (half an hour)
 	@setup/install bench

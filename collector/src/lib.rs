@@ -15,6 +15,7 @@ pub mod identity;
 pub mod latest;
 mod members;
 pub mod outbox;
+pub mod predictors;
 pub mod probe;
 pub mod quality;
 pub mod reading;
@@ -53,6 +54,7 @@ use crate::hypervisor::simulated::SimulatedHypervisor;
 use crate::latest::Latest;
 use crate::members::Members;
 use crate::outbox::Outbox;
+use crate::predictors::Predictors;
 use crate::reading::Host;
 use crate::reporter::Reporter;
 use crate::rpc::CollectorRpc;
@@ -91,8 +93,9 @@ pub async fn run(settings: CollectorSettings, stop: Stop) -> anyhow::Result<()> 
     let channel = |flag: &str, url: &str| {
         connect_lazy(url, &clients).map_err(|error| SettingsError::Refused(format!("{flag}: {error}")))
     };
-    let (predictor, registry) =
-        (channel("--predictor", &settings.predictor)?, channel("--registry", &settings.registry)?);
+    let registry = channel("--registry", &settings.registry)?;
+    let each = settings.predictor.iter().map(|url| Ok((url.clone(), channel("--predictor", url)?)));
+    let predictors = Predictors::new(&host.id, each.collect::<Result<_, SettingsError>>()?);
 
     let (latest, forecasts, doctor) = (Latest::default(), Forecasts::default(), Doctor::new(host));
     let outbox = Outbox::new(settings.outbox_limit, metrics.queue("outbox"));
@@ -114,7 +117,7 @@ pub async fn run(settings: CollectorSettings, stop: Stop) -> anyhow::Result<()> 
         .page(Arc::new(move |page| exporter.write(page)))
         .spawn(admin_bound);
 
-    let reporter = Reporter { predictor, outbox: outbox.clone(), forecasts, metrics: own_metrics.clone() };
+    let reporter = Reporter { predictors, outbox: outbox.clone(), forecasts, metrics: own_metrics.clone() };
     stop.spawn("reporter", reporter.run(rand::make_rng::<StdRng>(), stop.clone()));
     stop.spawn("members", members.run(stop.clone()));
     let rpc = CollectorRpc { latest: latest.clone(), doctor: doctor.clone() };

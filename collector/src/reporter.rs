@@ -8,7 +8,7 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use memharvest_proto::predictor::v1::ObserveRequest;
 use memharvest_services::proto_time::from_proto;
-use memharvest_services::rpc_client::{Backoff, RpcChannel};
+use memharvest_services::rpc_client::Backoff;
 use memharvest_services::shutdown::Stop;
 use rand::rngs::StdRng;
 use tonic::Status;
@@ -17,12 +17,13 @@ use crate::answer::{self, Answer};
 use crate::collector_metrics::CollectorMetrics;
 use crate::forecasts::Forecasts;
 use crate::outbox::Outbox;
+use crate::predictors::Predictors;
 
-/// Reports to one predictor.
+/// Reports to one predictor at a time.
 #[derive(Debug)]
 pub struct Reporter {
-    /// The predictor.
-    pub predictor: RpcChannel,
+    /// The predictors to choose from.
+    pub predictors: Predictors,
     /// Readings to send.
     pub outbox: Outbox,
     /// Where answers are kept.
@@ -33,7 +34,7 @@ pub struct Reporter {
 
 impl Reporter {
     /// Reports until told to stop.
-    pub async fn run(self, rng: StdRng, stop: Stop) {
+    pub async fn run(mut self, rng: StdRng, stop: Stop) {
         let mut pauses = Backoff::new(Duration::from_millis(250), Duration::from_secs(10), rng);
         let mut refusals = Refusals::default();
         let mut told = false;
@@ -54,14 +55,28 @@ impl Reporter {
     }
 
     /// One stream, until it ends.
-    async fn stream(&self, refusals: &mut Refusals, pauses: &mut Backoff<StdRng>, told: &mut bool) -> Status {
+    async fn stream(
+        &mut self,
+        refusals: &mut Refusals,
+        pauses: &mut Backoff<StdRng>,
+        told: &mut bool,
+    ) -> Status {
+        let Some((url, predictor)) = self.predictors.settle().await else {
+            return Status::internal("no predictor is set");
+        };
         let readings = Requests::out_of(self.outbox.clone());
-        let mut answers = match answer::observe(self.predictor.clone(), readings).await {
+        let mut answers = match answer::observe(predictor, readings).await {
             Ok(answers) => answers,
             Err(status) => return status,
         };
+        let moved = self.predictors.moved();
+        tokio::pin!(moved);
         loop {
-            match answers.message().await {
+            let message = tokio::select! {
+                message = answers.message() => message,
+                () = &mut moved => return Status::unavailable(format!("leaving {url} for another predictor")),
+            };
+            match message {
                 Ok(Some(answer)) => {
                     if std::mem::take(told) {
                         tracing::info!("the predictor answers again");

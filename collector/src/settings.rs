@@ -38,9 +38,9 @@ pub struct CollectorSettings {
     #[arg(long, value_name = "ADDR:PORT", env = "MEMHARVEST_LISTEN", default_value = "127.0.0.1:7403")]
     pub listen: SocketAddr,
 
-    /// Predictor that readings are sent to
-    #[arg(long, value_name = "URL", value_parser = service_url, env = "MEMHARVEST_PREDICTOR", default_value = "http://127.0.0.1:7402")]
-    pub predictor: String,
+    /// Predictor that readings are sent to; repeat it for several: hosts are spread over those whose names are known to DNS
+    #[arg(long, value_name = "URL", value_parser = service_url, env = "MEMHARVEST_PREDICTOR", default_value = "http://127.0.0.1:7402", action = clap::ArgAction::Append)]
+    pub predictor: Vec<String>,
 
     /// Registry that this host is made known to
     #[arg(long, value_name = "URL", value_parser = service_url, env = "MEMHARVEST_REGISTRY", default_value = "http://127.0.0.1:7401")]

@@ -13,3 +13,4 @@ pub mod shape;
 pub mod tools;
 pub mod wait;
 pub mod web;
+pub mod yaml;

@@ -4,6 +4,7 @@
 //! serves with [`rpc_server::RpcServer`] beside an [`admin_server::AdminServer`] until [`shutdown::Stop`] is asked.
 
 pub mod admin_server;
+pub mod healthcheck;
 pub mod listener;
 pub mod membership;
 pub mod mesh_clock;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::Service;
-use crate::settings::{self, EXIT_BAD_SETTINGS, LoadError, Settings, SettingsError};
+use crate::healthcheck;
+use crate::settings::{self, Common, EXIT_BAD_SETTINGS, LoadError, Settings, SettingsError, reference};
 use crate::shutdown::Stop;
 use crate::telemetry;
 
@@ -40,12 +41,8 @@ where
         }
         Err(LoadError::Settings(error)) => return fail(&service, &error.into()),
     };
-    if settings.common().check {
-        #[expect(clippy::print_stdout, reason = "the answer that was asked for")]
-        {
-            println!("settings are fine");
-        }
-        return ExitCode::SUCCESS;
+    if let Some(answer) = answer::<S>(&service, settings.common()) {
+        return answer;
     }
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if let Some(threads) = service.threads {
@@ -62,6 +59,24 @@ where
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&service, &error),
     }
+}
+
+/// What was asked for in place of serving; absent: nothing.
+#[expect(clippy::print_stdout, reason = "the answer that was asked for")]
+fn answer<S: Settings>(service: &Service, common: &Common) -> Option<ExitCode> {
+    if common.reference {
+        print!("{}", reference::markdown(&S::command().name(service.name)));
+    } else if common.check {
+        println!("settings are fine");
+    } else if common.healthcheck {
+        return Some(match healthcheck::ask(common.admin_listen) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(service, &error.into()),
+        });
+    } else {
+        return None;
+    }
+    Some(ExitCode::SUCCESS)
 }
 
 async fn supervise<S, F, Fut>(service: Service, settings: S, run: F) -> anyhow::Result<()>

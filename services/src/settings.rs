@@ -18,6 +18,7 @@ use crate::Service;
 use crate::mesh_clock::MeshClock;
 
 mod layers;
+pub mod reference;
 mod suggestion;
 
 /// Exit code for bad settings: a TOML key, an environment variable or a refused combination.
@@ -64,6 +65,10 @@ pub struct Common {
     #[arg(long, help_heading = HEADING)]
     pub check: bool,
 
+    /// Ask the process that runs with these settings whether it is ready, and exit: 0 if it is, 1 if not
+    #[arg(long, help_heading = HEADING)]
+    pub healthcheck: bool,
+
     /// Address of the admin server: /livez, /readyz, /metrics
     #[arg(long, help_heading = HEADING, value_name = "ADDR:PORT", env = "MEMHARVEST_ADMIN_LISTEN", default_value = "127.0.0.1:9400")]
     pub admin_listen: SocketAddr,
@@ -99,6 +104,10 @@ pub struct Common {
     /// Mesh seconds in one wall second
     #[arg(long, help_heading = HEADING, value_name = "FACTOR", env = "MEMHARVEST_CLOCK_FACTOR", default_value = "1")]
     pub clock_factor: f64,
+
+    /// Print every setting as Markdown, for docs/configuration.md, and exit
+    #[arg(long, hide = true)]
+    pub reference: bool,
 
     /// End when stdin reaches its end: the parent holds the other end of the pipe
     #[arg(long, hide = true)]

@@ -66,7 +66,8 @@ impl Known {
                 ArgAction::Append => Shape::Many,
                 _ => Shape::One,
             },
-            layered: !arg.is_hide_set() && !["check", "help", "version"].contains(&long.as_str()),
+            layered: !arg.is_hide_set()
+                && !["check", "healthcheck", "help", "version"].contains(&long.as_str()),
             long,
         })
     }

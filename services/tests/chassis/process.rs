@@ -1,5 +1,6 @@
 //! The example service as a process: exit codes, signals, a parent that goes away, traces that leave.
 
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -65,6 +66,37 @@ impl Running {
         }
         (status, log)
     }
+}
+
+#[tokio::test]
+async fn a_healthcheck_asks_the_process_that_runs() {
+    let running = start(&[], Stdio::null()).await;
+    let admin = running.admin.to_string();
+    let ask = async || outcome(&["--healthcheck"], &[("MEMHARVEST_ADMIN_LISTEN", &admin)]).await;
+    assert_eq!(ask().await, (0, String::new()));
+    drop(running.child);
+    let (code, told) = loop {
+        let answer = ask().await;
+        if answer.0 != 0 {
+            break answer;
+        }
+    };
+    assert_eq!(code, 1);
+    assert!(told.contains(&format!("no answer from http://{admin}/readyz")), "{told}");
+
+    let waiting = TcpListener::bind("127.0.0.1:0").unwrap();
+    let admin = waiting.local_addr().unwrap().to_string();
+    let answering = std::thread::spawn(move || {
+        let (mut asker, _) = waiting.accept().unwrap();
+        let refusal = "HTTP/1.1 503 Service Unavailable\r\n\r\n{\"ready\":false,\"waiting_for\":[\"store\"]}";
+        asker.read(&mut [0; 1024]).unwrap();
+        asker.write_all(refusal.as_bytes()).unwrap();
+    });
+    let (code, told) = outcome(&["--healthcheck", "--admin-listen", &admin], &[]).await;
+    answering.join().unwrap();
+    assert_eq!(code, 1);
+    assert_eq!(told, "memharvest-minimal: not ready: {\"ready\":false,\"waiting_for\":[\"store\"]}\n");
+    assert_eq!(outcome(&["--healthcheck", "--admin-listen", "127.0.0.1:0"], &[]).await.0, 1);
 }
 
 #[tokio::test]
