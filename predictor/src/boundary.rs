@@ -18,6 +18,8 @@ pub enum Source {
     Host,
     /// One VM.
     Vm,
+    /// A lease that the VM consumes.
+    Lease,
 }
 
 impl Source {
@@ -30,6 +32,7 @@ impl Source {
             Self::Group => "group",
             Self::Host => "host",
             Self::Vm => "vm",
+            Self::Lease => "lease",
         }
     }
 }

@@ -38,6 +38,8 @@ pub mod guard;
 pub mod host;
 pub mod judge;
 pub mod labels;
+pub mod lease_set;
+pub mod lease_watch;
 pub mod live;
 pub mod metrics;
 pub mod model;
@@ -101,6 +103,7 @@ pub async fn start(settings: Settings, stop: Stop) -> anyhow::Result<Running> {
     let limit = settings.outbox_limit_mib.saturating_mul(1 << 20);
     let file = state_file::StateFile::open(&settings.data_dir.join("predictor.db"), limit).await?;
     let (known, boundaries) = watch::channel(Arc::new(boundary_watch::remembered(&file).await?));
+    let (heard_leases, leases) = watch::channel(Arc::default());
     let recorder = recorder::Recorder::new(file.clone(), registry.clone(), metrics.queue("records"));
     let (records, drained) = (CancellationToken::new(), CancellationToken::new());
     stop.spawn("recorder", {
@@ -122,7 +125,7 @@ pub async fn start(settings: Settings, stop: Stop) -> anyhow::Result<Running> {
         memory,
         shard::exchange::Exchange::new(registry.clone()),
         recorder,
-        boundaries.clone(),
+        shard::Heard { boundaries: boundaries.clone(), leases },
         common.mesh_clock()?,
         settings.cold_start,
     )
@@ -133,6 +136,7 @@ pub async fn start(settings: Settings, stop: Stop) -> anyhow::Result<Running> {
     let ready = readiness.part("boundaries");
     stop.spawn("readiness", wait_for_boundaries(boundaries, ready, stop.clone()));
     stop.spawn("boundaries", boundary_watch::run(registry.clone(), file, known, stop.clone()));
+    stop.spawn("leases", lease_watch::run(registry.clone(), heard_leases, stop.clone()));
     stop.spawn("silence", shard.clone().watch_silence(stop.clone()));
     stop.spawn("sharing", shard.clone().keep_sharing(stop.clone()));
     stop.spawn("snapshots", shard.clone().keep_saving(settings.snapshot_interval, stop.clone()));
