@@ -1,7 +1,7 @@
 //! The registry owns what must last: agents, boundaries, roll-ups, violations, leases, model snapshots, tokens and the audit log.
 //!
 //! [`rpc`] checks requests and answers them, [`store`] is the seam to the database and the only place with SQL, [`presence`] knows who is
-//! heard, [`boundary`], [`history`], [`lease`] (but for its keeper), [`scope`] and [`token`] are pure.
+//! heard, [`boundary`], [`error_budget`], [`history`], [`lease`] (but for its keeper), [`scope`] and [`token`] are pure.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -32,6 +32,7 @@ use uuid::Uuid;
 pub mod boundary;
 pub mod check;
 pub mod commands;
+pub mod error_budget;
 pub mod history;
 pub mod identifier;
 pub mod lease;
@@ -173,7 +174,7 @@ impl Process {
             metrics: registry_metrics.clone(),
         };
         let harvest = rpc::harvest::HarvestRpc::new(Arc::clone(&store), clock, registry_metrics.clone());
-        let violations = rpc::violations::ViolationRpc::new(Arc::clone(&store), registry_metrics);
+        let violations = rpc::violations::ViolationRpc::new(Arc::clone(&store), clock, registry_metrics);
         let leases = rpc::leases::LeaseRpc::new(Arc::clone(&store), clock);
         let lease_keeper = LeaseKeeper {
             store: Arc::clone(&store),

@@ -20,6 +20,7 @@ pub mod models;
 pub mod tokens;
 pub mod violations;
 
+mod error_budgets;
 mod harvest_check;
 mod violation_check;
 

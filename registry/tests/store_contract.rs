@@ -654,6 +654,7 @@ store_contract!(
     the_newest_snapshot_of_a_machine_stays,
     a_token_is_found_by_the_hash_of_its_secret,
     the_audit_log_is_searched_by_any_filter,
+    broken_promises_and_machine_time_are_summed,
 );
 
 #[tokio::test]

@@ -150,6 +150,7 @@ pub(crate) const RULES: &[Rule] = &[
             registry!("ViolationService/ListViolations"),
             registry!("ViolationService/GetViolation"),
             registry!("ViolationService/WatchViolations"),
+            registry!("ViolationService/ListErrorBudgets"),
         ],
     },
     Rule {

@@ -65,6 +65,7 @@ const ROUTES: &[(&str, Route)] = &[
     ("/memharvest.registry.v1.ViolationService/AcknowledgeViolation", Route::Registry),
     ("/memharvest.registry.v1.ViolationService/ExplainViolation", Route::Registry),
     ("/memharvest.registry.v1.ViolationService/WatchViolations", Route::Registry),
+    ("/memharvest.registry.v1.ViolationService/ListErrorBudgets", Route::Registry),
     ("/memharvest.registry.v1.ViolationService/RecordViolations", Route::Refused(PREDICTORS_ONLY)),
     ("/memharvest.predictor.v1.PredictorService/SimulateBoundary", Route::Predictor),
     (

@@ -32,6 +32,9 @@ mod audit;
 #[path = "sql/boundaries.rs"]
 mod boundaries;
 #[expect(clippy::duplicate_mod, reason = "one text for both databases")]
+#[path = "sql/budgets.rs"]
+mod budgets;
+#[expect(clippy::duplicate_mod, reason = "one text for both databases")]
 #[path = "sql/fields.rs"]
 mod fields;
 mod fold;
@@ -73,6 +76,10 @@ const SESSION: &str = "SELECT set_config('statement_timeout', '30000', false), s
     set_config('client_min_messages', 'warning', false),
     set_config('synchronous_commit',
         CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false)";
+
+/// The windows of hosts, hourly ones included.
+const HOST_WINDOWS: &str = "(SELECT host_key, hour, window_s, vms_running FROM host_rollups
+    UNION ALL SELECT host_key, hour, window_s, vms_running FROM host_hours)";
 
 /// The channel of the hints; what is told is the counter and its value.
 const CHANNEL: &str = "memharvest";

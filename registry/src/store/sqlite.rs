@@ -32,6 +32,8 @@ mod agents;
 mod audit;
 #[path = "sql/boundaries.rs"]
 mod boundaries;
+#[path = "sql/budgets.rs"]
+mod budgets;
 #[path = "sql/fields.rs"]
 mod fields;
 mod fold;
@@ -48,6 +50,9 @@ mod rollups;
 mod tokens;
 #[path = "sql/violations.rs"]
 mod violations;
+
+/// The windows of hosts, hourly ones included.
+const HOST_WINDOWS: &str = "host_rollups";
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 

@@ -7,6 +7,7 @@ mod bad_input;
 mod boundaries;
 mod commands;
 mod history;
+mod lease_replicas;
 mod leases;
 mod models;
 mod opening;
