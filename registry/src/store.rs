@@ -70,6 +70,9 @@ pub enum StoreError {
     /// Busy, locked, or closing: the same call may pass later.
     #[error("the database is busy: {0}; try again")]
     Unavailable(String),
+    /// Others wanted the same rows in another order: the same call may pass now.
+    #[error("others change the same rows; try again")]
+    Conflict,
     /// No room is left on the disk.
     #[error("the database's disk is full; free some space")]
     Full,

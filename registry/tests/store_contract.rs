@@ -242,6 +242,28 @@ async fn a_batch_sent_twice_is_stored_once(store: impl Store) {
     assert!(stored.bytes > 0);
 }
 
+async fn the_same_batches_from_many_at_once_are_stored_once(store: impl Store) {
+    let batch = |reverse: bool| {
+        let mut vms: Vec<_> = (0..300).map(|vm| vm_window(vm, T0)).collect();
+        if reverse {
+            vms.reverse();
+        }
+        let hosts = (0..50).map(|host| host_window(&format!("h{host}"), T0)).collect();
+        RecordHarvestRequest { hosts, ..batch_of(vms) }
+    };
+    let senders = (0..8).map(|i| {
+        let batch = batch(i % 2 == 1);
+        let store = &store;
+        async move { store.record_harvest(&batch).await }
+    });
+    for stored in futures::future::join_all(senders).await {
+        assert_eq!(stored.unwrap(), 350);
+    }
+    let stored = store.stored().await.unwrap();
+    assert_eq!((stored.vms, stored.hosts), (300, 51));
+    assert_eq!(store.vm_history(Uuid::from_u128(5), ever()).await.unwrap(), [vm_window(5, T0)]);
+}
+
 async fn a_record_of_the_same_window_replaces_the_former(store: impl Store) {
     let mut window = vm_window(1, T0);
     store.record_harvest(&batch_of(vec![window.clone()])).await.unwrap();
@@ -630,6 +652,7 @@ store_contract!(
     a_boundary_is_versioned_and_guarded_by_its_etag,
     changes_of_boundaries_can_be_followed_from_any_revision,
     a_batch_sent_twice_is_stored_once,
+    the_same_batches_from_many_at_once_are_stored_once,
     a_record_of_the_same_window_replaces_the_former,
     history_is_read_by_its_range_over_gaps_and_hours,
     the_newest_window_is_known_whatever_order_records_come_in,
