@@ -7,7 +7,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.tools/python/bin:$(PATH)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help run demo test lint bench bench-forecast train
+.PHONY: help run demo test soak lint bench bench-forecast train
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -38,7 +38,11 @@ lint: ## check format, contract, lints, documentation, and what the dependencies
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 	cargo deny check bans licenses sources
 
-bench: ## measure what the mesh costs, and write docs/benchmarks (half an hour)
+soak: ## kill the registry 50 times in the middle of its work, on both databases, and break its network and its disk (ten minutes)
+	@setup/install test
+	SOAK_ROUNDS=50 cargo nextest run --locked -p memharvest-registry -E 'test(killed) | test(faults) | test(full_disk)' --no-capture $(ARGS)
+
+bench: ## measure what the mesh costs, and write docs/benchmarks (an hour)
 	@setup/install bench
 	cargo build --locked --release --workspace --bins
 	cargo bench --locked --workspace --bench '*' $(ARGS)

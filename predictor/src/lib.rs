@@ -48,6 +48,7 @@ pub mod rollup;
 pub mod rpc;
 pub mod settings;
 pub mod shard;
+pub mod simulate;
 pub mod snapshot;
 pub mod state_file;
 pub mod train;
@@ -134,12 +135,19 @@ pub async fn start(settings: Settings, stop: Stop) -> anyhow::Result<Running> {
 
     let readiness = Readiness::default();
     let ready = readiness.part("boundaries");
-    stop.spawn("readiness", wait_for_boundaries(boundaries, ready, stop.clone()));
+    stop.spawn("readiness", wait_for_boundaries(boundaries.clone(), ready, stop.clone()));
     stop.spawn("boundaries", boundary_watch::run(registry.clone(), file, known, stop.clone()));
     stop.spawn("leases", lease_watch::run(registry.clone(), heard_leases, stop.clone()));
     stop.spawn("silence", shard.clone().watch_silence(stop.clone()));
     stop.spawn("sharing", shard.clone().keep_sharing(stop.clone()));
     stop.spawn("snapshots", shard.clone().keep_saving(settings.snapshot_interval, stop.clone()));
+    let simulator = simulate::run::Simulator::new(
+        registry.clone(),
+        boundaries,
+        common.mesh_clock()?,
+        settings.cold_start,
+        settings.model,
+    );
     let registration = RegisterAgentRequest {
         agent_id: predictor_id.clone(),
         kind: AgentKind::Predictor.into(),
@@ -152,7 +160,7 @@ pub async fn start(settings: Settings, stop: Stop) -> anyhow::Result<Running> {
     };
     stop.spawn("membership", membership::keep(registry, registration, Vec::new, |_| {}, stop.clone()));
 
-    let service = PredictorServiceServer::new(rpc::PredictorRpc::new(shard.clone()))
+    let service = PredictorServiceServer::new(rpc::PredictorRpc::new(shard.clone(), simulator))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let server = RpcServer::new(&metrics, DESCRIPTORS).add_service(service);

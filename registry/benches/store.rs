@@ -1,109 +1,145 @@
-//! What the store costs: rows recorded a second, what readers wait for, and what a writer waits for while old history is merged and removed.
+//! What the store costs on both databases: rows recorded a second, what readers wait for, what a writer waits for while old history is
+//! merged and removed, and how soon a thousand hosts are back.
 //!
-//! `cargo bench -p memharvest-registry --bench store` measures both databases, `-- sqlite` or `-- postgresql` one of them. The figures go to
-//! standard output; `docs/benchmarks/registry.md` keeps those of a quiet machine.
+//! `cargo bench -p memharvest-registry --bench store` writes `docs/benchmarks/registry.md`. With `-- sqlite`, `-- postgresql` or
+//! `-- simulate` it measures that part, with a number so many machines instead of 30,000; what comes of such a part is only printed.
 
+#[path = "store/fill.rs"]
+mod fill;
+#[path = "store/page.rs"]
+mod page;
 #[path = "../tests/registry/postgres.rs"]
 #[expect(dead_code, reason = "shared with the tests")]
 mod postgres;
+#[path = "store/reconnect.rs"]
+mod reconnect;
 #[path = "../tests/registry/records.rs"]
 #[expect(dead_code, reason = "shared with the tests")]
 mod records;
+#[path = "store/simulation.rs"]
+mod simulation;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use memharvest_proto::registry::v1::{RecordHarvestRequest, VmRollup};
+use fill::Fill;
+use memharvest_proto::registry::v1::VmRollup;
 use memharvest_registry::store::postgres::{Address, PostgresStore};
 use memharvest_registry::store::sqlite::SqliteStore;
 use memharvest_registry::store::{Range, Store, ViolationFilter};
-use records::{T0, batch_of, registration, violation, vm_window};
+use page::{Bound, Figures};
+use records::{batch_of, registration, violation, vm_window};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-const DAY: i64 = 86_400;
-const WINDOW: i64 = 300;
+const HOUR: i64 = 3600;
+const DAY: i64 = 24 * HOUR;
 
-/// Machines of the fleet whose windows come in, an hour of them.
+/// The hour that is recorded first; the history lies before it.
+const NOW: i64 = records::T0;
+
+/// Machines, unless a number is given.
 const MACHINES: u128 = 30_000;
-
-/// Machines with 30 days of history.
-const OLD_MACHINES: u128 = 300;
+const MACHINES_A_HOST: u128 = 30;
 
 const BATCH: usize = 2000;
 const CALLERS: usize = 4;
 const VIOLATIONS: i64 = 30_000;
 const AGENTS: u32 = 1000;
-const LOOKS: usize = 200;
+const LOOKS: usize = 300;
+
+/// How long old history is merged and removed.
+const UPKEEP: Duration = Duration::from_secs(20);
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// The registry's own settings for a server of some size; acknowledged is what has reached the disk.
+const SERVER: [&str; 4] = ["fsync=on", "full_page_writes=on", "shared_buffers=1GB", "max_wal_size=8GB"];
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     // Cargo adds `--bench`.
     let chosen: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
-    let wanted = |part: &str| chosen.is_empty() || chosen.iter().any(|chosen| chosen == part);
+    let machines = chosen.iter().find_map(|chosen| chosen.parse().ok()).unwrap_or(MACHINES);
+    let wanted = |part: &str| chosen.iter().all(|chosen| chosen == part || chosen.parse::<u128>().is_ok());
+    let mut pages = Vec::new();
     if wanted("sqlite") {
         let folder = tempfile::tempdir()?;
-        let store = SqliteStore::open(&folder.path().join("registry.db")).await?;
-        measure("SQLite", store).await?;
+        let path = folder.path().join("registry.db");
+        let store = SqliteStore::open(&path).await?;
+        let mut figures = Figures::of("SQLite");
+        let store = Arc::new(store);
+        measure(&mut figures, &store, &Fill::sqlite(&path).await?, machines).await?;
+        // One registry at a time works on a file.
+        store.close().await;
+        drop(store);
+        figures.add(
+            "1,000 hosts back, all served",
+            reconnect::measure(&path).await?,
+            Bound::AtMost(5.0, "s"),
+        );
+        pages.push(figures);
     }
     if wanted("postgresql") {
-        let server = postgres::Server::start_with(&[
-            "fsync=on",
-            "full_page_writes=on",
-            "shared_buffers=1GB",
-            "max_wal_size=8GB",
-        ])
-        .await;
-        let store = PostgresStore::open(&Address::parse(&server.database().await)?).await?;
-        measure("PostgreSQL", store).await?;
+        let server = postgres::Server::start_with(&SERVER).await;
+        let url = server.database().await;
+        let store = PostgresStore::open(&Address::parse(&url)?).await?;
+        let mut figures = Figures::of("PostgreSQL");
+        measure(&mut figures, &Arc::new(store), &Fill::postgres(&url).await?, machines).await?;
+        let back = reconnect::measure(std::path::Path::new(&url)).await?;
+        figures.add("1,000 hosts back, all served", back, Bound::AtMost(5.0, "s"));
+        pages.push(figures);
     }
-    Ok(())
+    if wanted("simulate") {
+        pages.push(simulation::measure().await?);
+    }
+    if chosen.is_empty() { page::write(&pages, machines) } else { Ok(()) }
 }
 
-#[expect(clippy::print_stdout, reason = "what was asked for")]
-fn tell(what: &str, figure: impl std::fmt::Display) {
-    println!("{what}: {figure}");
+async fn measure(
+    figures: &mut Figures,
+    store: &Arc<impl Store>,
+    fill: &Fill,
+    machines: u128,
+) -> Result<(), Error> {
+    let least = if fill.is_sqlite() { 40_000.0 } else { 30_000.0 };
+    let first = record(store, machines, NOW).await?;
+    figures.add("roll-ups recorded a second, empty", first, Bound::AtLeast(least, ""));
+    fill.five_minutes(NOW - DAY + HOUR, NOW).await?;
+    let after_a_day = record(store, machines, NOW + HOUR).await?;
+    figures.add("the same with a day of history", after_a_day, Bound::AtLeast(least, ""));
+    fill.five_minutes(NOW - 7 * DAY, NOW - DAY + HOUR).await?;
+    fill.hours(NOW - 30 * DAY, NOW - 7 * DAY).await?;
+    fill.settle().await?;
+    let after_a_month = record(store, machines, NOW + 2 * HOUR).await?;
+    figures.add("the same with 30 days of history", after_a_month, Bound::AtLeast(least, ""));
+    figures.add("a day's rate over 30 days' rate", after_a_day / after_a_month, Bound::AtMost(1.3, "×"));
+
+    let rows = fill.count().await?;
+    let bytes = page::real(store.stored().await?.bytes) / page::real(rows);
+    let most = if fill.is_sqlite() { Bound::AtMost(100.0, "bytes") } else { Bound::None("bytes") };
+    figures.add("a roll-up on disk, log and indexes included", bytes, most);
+    figures.note(&format!("{rows} roll-ups of {machines} machines"));
+
+    fill_ledgers(store.as_ref(), machines).await?;
+    reads(figures, store.as_ref(), machines).await?;
+    upkeep(figures, store, machines).await
 }
 
-async fn measure(name: &str, store: impl Store) -> Result<(), Error> {
-    let store = Arc::new(store);
-    tell("\ndatabase", name);
-    let empty = record(&store, MACHINES, T0, T0 + 3600).await?;
-    tell("rows a second into an empty database", format!("{empty:.0}"));
-
-    let before = store.stored().await?.bytes;
-    let first_day = record(&store, OLD_MACHINES, T0 + 3600, T0 + DAY).await?;
-    record(&store, OLD_MACHINES, T0 + DAY, T0 + 29 * DAY).await?;
-    let last_day = record(&store, OLD_MACHINES, T0 + 29 * DAY, T0 + 30 * DAY).await?;
-    let rows = i64::try_from(OLD_MACHINES)? * (30 * DAY - 3600) / WINDOW;
-    let bytes = store.stored().await?.bytes - before;
-    tell(
-        "bytes a roll-up on disk, log included",
-        format!("{:.0}", f64::from(u32::try_from(bytes / 1000)?) * 1000.0 / f64::from(u32::try_from(rows)?)),
-    );
-    tell("first day's rate over the last day's", format!("{:.2}", first_day / last_day));
-
-    fill_ledgers(store.as_ref()).await?;
-    reads(store.as_ref()).await?;
-    upkeep(&store).await
-}
-
-/// Records windows of the first `machines` machines from one second to another; returns rows a second.
-async fn record(store: &Arc<impl Store>, machines: u128, from: i64, to: i64) -> Result<f64, Error> {
-    let windows = (from..to).step_by(usize::try_from(WINDOW)?);
+/// Records an hour of all machines' windows; returns rows a second.
+async fn record(store: &Arc<impl Store>, machines: u128, from: i64) -> Result<f64, Error> {
+    let windows = (from..from + HOUR).step_by(300);
     let mut rows = windows.flat_map(|start| (0..machines).map(move |vm| (vm, start)));
     let begin = Instant::now();
-    let mut count = 0_u32;
+    let mut count = 0;
     let mut callers: JoinSet<Result<(), Error>> = JoinSet::new();
     loop {
         let batch: Vec<VmRollup> = rows.by_ref().take(BATCH).map(|(vm, start)| window(vm, start)).collect();
         if batch.is_empty() {
             break;
         }
-        count += u32::try_from(batch.len())?;
+        count += batch.len() as u64;
         if callers.len() >= CALLERS {
             callers.join_next().await.transpose()?.transpose()?;
         }
@@ -113,14 +149,14 @@ async fn record(store: &Arc<impl Store>, machines: u128, from: i64, to: i64) -> 
     while let Some(outcome) = callers.join_next().await {
         outcome??;
     }
-    Ok(f64::from(count) / begin.elapsed().as_secs_f64())
+    Ok(page::real(count) / begin.elapsed().as_secs_f64())
 }
 
 /// A window with all the figures of a live machine.
 fn window(vm: u128, start: i64) -> VmRollup {
     let window = vm_window(vm, start);
     VmRollup {
-        host_id: format!("host-{}", vm / 30),
+        host_id: format!("host-{}", vm / MACHINES_A_HOST),
         demand_max_bytes: window.rss_max_bytes,
         demand_mean_bytes: window.rss_mean_bytes,
         predicted_demand_bytes: window.predicted_rss_bytes,
@@ -129,108 +165,102 @@ fn window(vm: u128, start: i64) -> VmRollup {
     }
 }
 
-async fn fill_ledgers(store: &impl Store) -> Result<(), Error> {
+async fn fill_ledgers(store: &impl Store, machines: u128) -> Result<(), Error> {
     let all: Vec<_> = (0..VIOLATIONS)
-        .map(|i| violation(&format!("v{i}"), u128::from(i.unsigned_abs()) % MACHINES, T0 + i * 60, 1))
+        .map(|i| violation(&format!("v{i}"), u128::from(i.unsigned_abs()) % machines, NOW - i * 60, 1))
         .collect();
     for violations in all.chunks(1000) {
         store.record_violations("p", violations).await?;
     }
     for i in 0..AGENTS {
-        store.register_agent(&registration(&format!("host-{i:04}"), "a"), T0).await?;
+        store.register_agent(&registration(&format!("host-{i:04}"), "a"), NOW).await?;
     }
     Ok(())
 }
 
-/// The time that almost all calls stay below: the 99th of a hundred.
-async fn p99(mut call: impl AsyncFnMut(usize) -> Result<(), Error>) -> Result<String, Error> {
+/// The 99th of a hundred calls, and the longest, in milliseconds.
+async fn p99(mut call: impl AsyncFnMut(usize) -> Result<(), Error>) -> Result<f64, Error> {
     let mut times = Vec::with_capacity(LOOKS);
     for i in 0..LOOKS {
         let begin = Instant::now();
         call(i).await?;
         times.push(begin.elapsed());
     }
-    Ok(spread(times))
+    Ok(at_share(times, 99))
 }
 
-fn spread(mut times: Vec<Duration>) -> String {
+/// The time that so many of a hundred stay below, in milliseconds.
+fn at_share(mut times: Vec<Duration>, percent: usize) -> f64 {
     times.sort_unstable();
-    let ms = |at: usize| times[at.min(times.len() - 1)].as_secs_f64() * 1000.0;
-    format!(
-        "median {:.1} ms, p99 {:.1} ms, longest {:.1} ms of {}",
-        ms(times.len() / 2),
-        ms(times.len() * 99 / 100),
-        ms(times.len() - 1),
-        times.len()
-    )
+    let place = (times.len() * percent / 100).min(times.len().saturating_sub(1));
+    times.get(place).map_or(0.0, |time| time.as_secs_f64() * 1000.0)
 }
 
-async fn reads(store: &impl Store) -> Result<(), Error> {
-    let range = Range { from_s: T0, to_s: T0 + 30 * DAY, limit: 150_000 };
+async fn reads(figures: &mut Figures, store: &impl Store, machines: u128) -> Result<(), Error> {
+    let range = Range { from_s: NOW - 30 * DAY, to_s: NOW + DAY, limit: 150_000 };
     let history = p99(async |i| {
-        let found = store.vm_history(Uuid::from_u128(i as u128 % OLD_MACHINES), range).await?;
-        assert!(found.len() as i64 >= 23 * 24, "{}", found.len());
+        let vm = (i as u128 * 7919) % machines;
+        let found = store.vm_history(Uuid::from_u128(vm), range).await?;
+        if found.len() < 7 * 288 + 23 * 24 {
+            return Err(format!("{} windows of machine {vm}", found.len()).into());
+        }
         Ok(())
     });
-    tell("one machine's 30 days as recorded", history.await?);
+    figures.add("one machine's 30 days, p99", history.await?, Bound::AtMost(50.0, "ms"));
     let violations = p99(async |i| {
-        let older_than = Some(((T0 + i as i64 * 100) * 1_000_000_000, String::new()));
+        let older_than = Some(((NOW - i as i64 * 3600) * 1_000_000_000, String::new()));
         store.violations(&ViolationFilter { older_than, ..ViolationFilter::default() }, 101).await?;
         Ok(())
     });
-    tell("a page of violations", violations.await?);
-    let agents = p99(async |i| Ok(store.agents(&format!("host-{:04}", i * 4), &[], 101).await.map(drop)?));
-    tell("a page of agents", agents.await?);
+    figures.add("a page of violations, p99", violations.await?, Bound::AtMost(20.0, "ms"));
+    let agents = p99(async |i| Ok(store.agents(&format!("host-{:04}", i * 3), &[], 101).await.map(drop)?));
+    figures.add("a page of agents, p99", agents.await?, Bound::AtMost(20.0, "ms"));
     Ok(())
 }
 
 /// What a writer waits for while old history is merged and removed.
-async fn upkeep(store: &Arc<impl Store>) -> Result<(), Error> {
-    tell("a writer's small batch, alone", spread(writer(store, async || Ok(())).await?.0));
-    let mut merged = 0;
-    let (times, took) = writer(store, async || {
-        loop {
-            match store.fold_history(T0 + 23 * DAY).await? {
-                0 => return Ok(()),
-                rows => merged += rows,
-            }
+async fn upkeep(figures: &mut Figures, store: &Arc<impl Store>, machines: u128) -> Result<(), Error> {
+    let at_most = Bound::AtMost(50.0, "ms");
+    let alone = writer(store, machines, async || Ok(())).await?;
+    figures.add("a batch of 30 machines alone, longest", at_share(alone, 100), Bound::None("ms"));
+    let begin = Instant::now();
+    let merging = writer(store, machines, async || {
+        while begin.elapsed() < UPKEEP && store.fold_history(NOW - 6 * DAY).await? > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-    })
-    .await?;
-    tell("the same while history is merged to hours", spread(times));
-    tell("merged", format!("{merged} rows in {:.0} s", took.as_secs_f64()));
-    let mut removed = 0;
-    let (times, took) = writer(store, async || {
-        loop {
-            match store.prune_history(T0 + 28 * DAY).await? {
-                0 => return Ok(()),
-                rows => removed += rows,
-            }
+        Ok(())
+    });
+    figures.add("the same while history is merged to hours, longest", at_share(merging.await?, 100), at_most);
+    let begin = Instant::now();
+    let removing = writer(store, machines, async || {
+        while begin.elapsed() < UPKEEP && store.prune_history(NOW - 10 * DAY).await? > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-    })
-    .await?;
-    tell("the same while history is removed", spread(times));
-    tell("removed", format!("{removed} rows in {:.0} s", took.as_secs_f64()));
-    reads(store.as_ref()).await
+        Ok(())
+    });
+    figures.add("the same while history is removed, longest", at_share(removing.await?, 100), at_most);
+    Ok(())
 }
 
-/// Records small batches one after the other while `work` runs, at least a second; returns how long each took, and how long the work.
+/// Records small batches one after the other while `work` runs, at least a second; how long each took.
 async fn writer(
     store: &Arc<impl Store>,
+    machines: u128,
     work: impl AsyncFnOnce() -> Result<(), Error>,
-) -> Result<(Vec<Duration>, Duration), Error> {
+) -> Result<Vec<Duration>, Error> {
     let done = Arc::new(AtomicBool::new(false));
     let mut writer: JoinSet<Result<Vec<Duration>, Error>> = JoinSet::new();
     let (writing, ended) = (Arc::clone(store), Arc::clone(&done));
     writer.spawn(async move {
         let mut times = Vec::new();
         let begin = Instant::now();
-        let mut start = T0 + 40 * DAY;
+        let mut start = NOW + DAY;
+        writing.prepare_history(start).await?;
         while !ended.load(Ordering::Relaxed) || begin.elapsed() < Duration::from_secs(1) {
-            let batch: RecordHarvestRequest = batch_of((0..30).map(|vm| window(vm, start)).collect());
-            start += WINDOW;
+            let some = machines.min(MACHINES_A_HOST);
+            let batch = batch_of((0..some).map(|vm| window(vm, start)).collect());
+            // Within a day, whose partition is there; a window that is recorded again is written again.
+            start = NOW + DAY + (start + 300 - NOW) % DAY;
             let sent = Instant::now();
             writing.record_harvest(&batch).await?;
             times.push(sent.elapsed());
@@ -238,10 +268,7 @@ async fn writer(
         }
         Ok(times)
     });
-    let begin = Instant::now();
     work().await?;
-    let took = begin.elapsed();
     done.store(true, Ordering::Relaxed);
-    let times = writer.join_next().await.ok_or("the writer is gone")???;
-    Ok((times, took))
+    writer.join_next().await.ok_or("the writer is gone")??
 }

@@ -183,16 +183,18 @@ impl Process {
             author: settings.agent_id.clone(),
         };
         let models = rpc::models::ModelRpc::new(Arc::clone(&store));
+        let boundaries = rpc::boundaries::BoundaryRpc::new(Arc::clone(&store));
+        let audit = rpc::audit::AuditRpc::new(Arc::clone(&store));
         let tokens = rpc::tokens::TokenRpc::new(Arc::clone(&store), used);
         let rpc_server = RpcServer::new(&metrics, DESCRIPTORS)
             .add_service(AgentServiceServer::new(agents).max_decoding_message_size(MAX_MESSAGE_BYTES))
-            .add_service(BoundaryServiceServer::new(rpc::boundaries::BoundaryRpc::new(Arc::clone(&store))))
+            .add_service(BoundaryServiceServer::new(boundaries).max_decoding_message_size(MAX_MESSAGE_BYTES))
             .add_service(HarvestServiceServer::new(harvest).max_decoding_message_size(MAX_MESSAGE_BYTES))
             .add_service(ViolationServiceServer::new(violations).max_decoding_message_size(MAX_MESSAGE_BYTES))
-            .add_service(AuditServiceServer::new(rpc::audit::AuditRpc::new(Arc::clone(&store))))
-            .add_service(LeaseServiceServer::new(leases))
+            .add_service(AuditServiceServer::new(audit).max_decoding_message_size(MAX_MESSAGE_BYTES))
+            .add_service(LeaseServiceServer::new(leases).max_decoding_message_size(MAX_MESSAGE_BYTES))
             .add_service(ModelServiceServer::new(models).max_decoding_message_size(MAX_MESSAGE_BYTES))
-            .add_service(TokenServiceServer::new(tokens));
+            .add_service(TokenServiceServer::new(tokens).max_decoding_message_size(MAX_MESSAGE_BYTES));
         Ok(Box::pin(async move {
             let drain_deadline = settings.common.drain_deadline;
             let rpc = async {

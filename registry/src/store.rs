@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use memharvest_proto::collector::v1::Finding;
 use memharvest_proto::registry::v1::{
     Agent, AgentKind, Boundary, BoundaryValues, CoverageRollup, HostRollup, RecordHarvestRequest,
-    RegisterAgentRequest, Violation, ViolationCount, ViolationKind, ViolationState, VmRollup,
+    RegisterAgentRequest, StreamHistoryResponse, Violation, ViolationCount, ViolationKind, ViolationState,
+    VmRollup,
 };
 use memharvest_services::shutdown::Stop;
 use tokio::sync::watch;
@@ -250,6 +251,10 @@ pub trait HarvestStore: Send + Sync + 'static {
 
     /// Windows of a machine, oldest first. [`StoreError::NotFound`] for one that was never recorded.
     fn vm_history(&self, vm: Uuid, range: Range) -> impl Future<Output = Result<Vec<VmRollup>>> + Send;
+
+    /// The same in the form in which many machines are streamed: what the windows have in common is said once.
+    fn vm_series(&self, vm: Uuid, range: Range)
+    -> impl Future<Output = Result<StreamHistoryResponse>> + Send;
 
     /// Windows of a host, oldest first. [`StoreError::NotFound`] for one that was never recorded.
     fn host_history(

@@ -1,6 +1,8 @@
 //! What every store does, whatever database it keeps: one suite, stamped on each.
 #![cfg(test)]
 
+#[path = "store_contract/copied.rs"]
+mod copied;
 #[path = "store_contract/leases.rs"]
 mod leases;
 #[path = "registry/postgres.rs"]
@@ -262,6 +264,12 @@ async fn the_same_batches_from_many_at_once_are_stored_once(store: impl Store) {
     let stored = store.stored().await.unwrap();
     assert_eq!((stored.vms, stored.hosts), (300, 51));
     assert_eq!(store.vm_history(Uuid::from_u128(5), ever()).await.unwrap(), [vm_window(5, T0)]);
+    let series = store.vm_series(Uuid::from_u128(5), ever()).await.unwrap();
+    let VmRollup { vm_id, vm_name, host_id, .. } = vm_window(5, T0);
+    assert_eq!((series.vm_id, series.vm_name, series.host_id), (vm_id, vm_name, host_id));
+    let bare =
+        VmRollup { vm_id: String::new(), vm_name: String::new(), host_id: String::new(), ..vm_window(5, T0) };
+    assert_eq!(series.windows, [bare]);
 }
 
 async fn a_record_of_the_same_window_replaces_the_former(store: impl Store) {

@@ -290,6 +290,12 @@ impl HarvestService for Registry {
         Ok(Response::new(QueryHistoryResponse { vms: state.vms.clone(), hosts: state.hosts.clone() }))
     }
 
+    type StreamHistoryStream = Stream_<StreamHistoryResponse>;
+
+    async fn stream_history(&self, _: Request<StreamHistoryRequest>) -> Answer<Self::StreamHistoryStream> {
+        Err(Status::internal("the gateway must not hand this on"))
+    }
+
     async fn list_latest(&self, _: Request<ListLatestRequest>) -> Answer<ListLatestResponse> {
         let state = self.0.lock().unwrap();
         let (hosts, vms) = (state.hosts.clone(), state.vms.clone());

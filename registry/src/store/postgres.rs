@@ -40,6 +40,7 @@ mod fields;
 mod fold;
 mod harvest;
 mod history;
+mod import;
 #[expect(clippy::duplicate_mod, reason = "one text for both databases")]
 #[path = "sql/leases.rs"]
 mod leases;
@@ -60,6 +61,7 @@ mod tokens;
 mod violations;
 
 pub use address::{Address, AddressError};
+pub use import::ImportError;
 pub use open::OpenError;
 use partitions::Partitions;
 

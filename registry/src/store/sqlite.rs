@@ -120,7 +120,7 @@ fn parent(path: &Path) -> &Path {
 pub struct SqliteStore {
     path: PathBuf,
     writer: SqlitePool,
-    reader: SqlitePool,
+    pub(super) reader: SqlitePool,
     hints: Hints,
     /// Held as long as the store is open; the system lets go of it when the process ends, however it ends. `None` beside a registry.
     _lock: Option<File>,

@@ -169,6 +169,16 @@ impl Server {
         self.command("kill");
     }
 
+    /// Stops it after the work in hand, as for a restart.
+    pub(crate) fn stop(&mut self) {
+        self.command("stop");
+    }
+
+    /// Where it listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Starts it again.
     pub(crate) async fn start_again(&mut self) {
         self.command("start");

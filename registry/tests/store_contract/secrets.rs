@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::records::{T0, at, batch_of, host_window, lasting, violation, vm_id};
 use crate::{NS, by};
 
-fn snapshot(number: u128, taken_at: i64, state: &[u8]) -> ModelSnapshot {
+pub(crate) fn snapshot(number: u128, taken_at: i64, state: &[u8]) -> ModelSnapshot {
     ModelSnapshot {
         vm_id: vm_id(number),
         host_id: format!("h{}", number % 2),
