@@ -199,6 +199,13 @@ fn check(standing: Option<&Boundary>, etag: &str) -> Result<u64, Status> {
 
 #[tonic::async_trait]
 impl ViolationService for Registry {
+    async fn list_error_budgets(
+        &self,
+        _: Request<ListErrorBudgetsRequest>,
+    ) -> Answer<ListErrorBudgetsResponse> {
+        Ok(Response::new(ListErrorBudgetsResponse::default()))
+    }
+
     type WatchViolationsStream = Stream_<WatchViolationsResponse>;
 
     async fn record_violations(

@@ -57,6 +57,10 @@ impl From<sqlx::Error> for StoreError {
             sqlx::Error::PoolTimedOut => Self::Unavailable("no connection to it is free".to_owned()),
             sqlx::Error::PoolClosed => Self::Unavailable("it is being closed".to_owned()),
             sqlx::Error::Io(cause) => Self::Unavailable(format!("the connection broke: {cause}")),
+            // What is left of an answer when a connection breaks in the middle of it.
+            sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) => {
+                Self::Unavailable("the connection broke in the middle of an answer".to_owned())
+            }
             // SQLite says so in words alone where a temporary file does not fit.
             sqlx::Error::Database(database) if database.message().contains("disk is full") => Self::Full,
             _ => Self::Failed(Box::new(error)),

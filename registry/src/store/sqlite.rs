@@ -64,6 +64,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 const READERS: u32 = 4;
 
+/// A transaction that writes waits for its turn before its first statement, not in the middle.
+const BEGIN: &str = "BEGIN IMMEDIATE";
+
 /// Why a database cannot be used; each tells its cure.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -192,7 +195,15 @@ impl SqliteStore {
 
     /// A transaction that may write, from its first statement on.
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>> {
-        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+        match self.writer.begin_with(BEGIN).await {
+            // On a full disk SQLite gives up a transaction by itself, and the connection goes on to believe that it is within one: another
+            // takes its place.
+            Err(sqlx::Error::InvalidSavePointStatement) => {
+                self.writer.acquire().await?.close().await?;
+                Ok(self.writer.begin_with(BEGIN).await?)
+            }
+            begun => Ok(begun?),
+        }
     }
 
     /// A transaction of which no other with the same `subject` runs at the same time: here no other at all.

@@ -118,7 +118,7 @@ async fn a_network_that_breaks_under_load_is_told_and_mends() {
     let url = url.replace(&format!(":{}/", server.port()), &format!(":{}/", proxy.port));
     let (_registry, channel) = start(program(&url)).await;
     let load = Load::on(&channel);
-    for (what, network) in [("cut", Network::Cut), ("silent", Network::Silent), ("cut again", Network::Cut)] {
+    for (what, network) in [("cut", Network::Cut), ("silent", Network::Silent), ("cut-again", Network::Cut)] {
         load.more(20).await;
         proxy.set(network);
         are_told(&channel, what).await;

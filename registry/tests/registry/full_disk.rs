@@ -74,7 +74,8 @@ async fn a_full_disk_is_told_leaves_readers_alone_and_is_no_matter_later() {
             stored,
             "what was acknowledged, and no more"
         );
-        assert_eq!(write_until_refused(&channel, stored).await.1.code(), Code::ResourceExhausted);
+        let (_, again) = write_until_refused(&channel, stored).await;
+        assert_eq!(again.code(), Code::ResourceExhausted, "{again:?}");
     }
 
     std::fs::remove_file(&ballast).unwrap();
