@@ -6,8 +6,8 @@ mod exporter;
 mod prometheus;
 mod readings;
 mod registry;
-mod when;
 
+use crate::when::When;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,7 +17,6 @@ use memharvest_trace::{Trace, TraceFileError};
 
 pub(crate) use address::Address;
 use exporter::Exporter;
-use when::When;
 
 /// Where recorded usage comes from
 #[derive(Debug, clap::Args)]

@@ -10,6 +10,7 @@ mod format;
 mod table;
 mod up;
 mod verbs;
+mod when;
 
 use std::process::ExitCode;
 

@@ -77,6 +77,8 @@ async fn boundaries_are_set_field_by_field_on_condition_of_their_etag() {
     let (code, _, said) =
         mesh.verb(&["boundaries", "set", "fleet", "--headroom-ratio", "99", "--reason", "x"]).await;
     assert!(code == 1 && said.contains("headroom_ratio") && said.lines().count() == 1, "{code}: {said}");
+    let (code, _, said) = mesh.verb(&["boundaries", "simulate", "vm:x", "--excluded"]).await;
+    assert!(code == 1 && said.contains("scope") && said.lines().count() == 1, "{code}: {said}");
     mesh.text(&["boundaries", "delete", "fleet", "--reason", "over"]).await;
     let (code, _, said) = mesh.verb(&["boundaries", "fleet"]).await;
     assert!(code == 1 && said.contains("404"), "{code}: {said}");
@@ -91,6 +93,18 @@ async fn the_bundled_trace_shows_harvest_within_a_minute() {
             && fleet["harvestable_bytes"].as_u64().is_some_and(|bytes| bytes > 0)
     })
     .await;
+    // What a boundary would have done to that harvest, on the roll-ups that came of it.
+    let careful = ["boundaries", "simulate", "fleet", "--max-harvest-ratio", "0.05", "--from", "1d"];
+    let mut simulated = Value::Null;
+    eventually("a harvest that is recorded", async || {
+        simulated = mesh.json(&careful).await;
+        simulated["total"]["harvest_before_bytes"].as_u64() > Some(0)
+    })
+    .await;
+    let total = &simulated["total"];
+    assert!(total["harvest_after_bytes"].as_u64() < total["harvest_before_bytes"].as_u64(), "{simulated}");
+    assert_eq!((&simulated["vms_simulated"], &simulated["forecasts_made_anew"]), (&24.into(), &false.into()));
+    assert!(mesh.text(&careful).await.contains("all 24"));
 }
 
 #[tokio::test]

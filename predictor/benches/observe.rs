@@ -12,6 +12,7 @@ use clap::Parser;
 use futures::StreamExt;
 use memharvest_predictor::boundary_set::BoundarySet;
 use memharvest_predictor::host::{Context, HostState};
+use memharvest_predictor::lease_set::LeaseSet;
 use memharvest_predictor::model::Prices;
 use memharvest_predictor::state_file::StateFile;
 use memharvest_predictor::{Settings, convert, start};
@@ -149,8 +150,8 @@ impl Spent {
 
 /// One core, no network, no file: a host's readings through the core.
 fn core(machines: u64) {
-    let (boundaries, mut prices, budgets) =
-        (BoundarySet::new(1, Vec::new()), Prices::default(), std::sync::Mutex::default());
+    let (boundaries, leases) = (BoundarySet::new(1, Vec::new()), LeaseSet::default());
+    let (mut prices, budgets) = (Prices::default(), std::sync::Mutex::default());
     let (mut host, mut state) = (Host::new(0, machines, now() - 72_000.0), HostState::default());
     let readings: Vec<_> = (0..60_000 / machines).map(|_| host.next()).collect();
     let spent = Spent::now();
@@ -159,6 +160,7 @@ fn core(machines: u64) {
         let context = Context {
             predictor_id: "bench",
             boundaries: &boundaries,
+            leases: &leases,
             cold_start: 60.0,
             now: now(),
             tolerance: 5.0,

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{MIB, Seconds, Signal};
 
+/// No host has more: an exbibyte.
+const MOST_BYTES: u64 = 1 << 60;
+
 /// The narrowest scope that set a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
@@ -18,6 +21,8 @@ pub enum Source {
     Host,
     /// One VM.
     Vm,
+    /// A lease that the VM consumes.
+    Lease,
 }
 
 impl Source {
@@ -30,6 +35,7 @@ impl Source {
             Self::Group => "group",
             Self::Host => "host",
             Self::Vm => "vm",
+            Self::Lease => "lease",
         }
     }
 }
@@ -108,28 +114,60 @@ pub struct Problem {
 }
 
 impl Boundary {
-    /// Everything that is out of range or contradicts itself; empty when the boundary can be used.
+    /// Everything that is out of range, contradicts itself or leaves no margin, by the rules of the registry; empty when
+    /// the boundary can be used.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
         let mut found = Vec::new();
-        let mut within = |field: &'static str, value: Option<f64>, above: f64, most: f64| {
-            if value.is_some_and(|value| !(above..=most).contains(&value)) {
-                found.push(Problem { field, message: format!("must be from {above} to {most}") });
+        let mut wrong = |field: &'static str, is_wrong: bool, message: String| {
+            if is_wrong {
+                found.push(Problem { field, message });
             }
         };
-        within("headroom_ratio", self.headroom_ratio, 0.0, 10.0);
-        within("max_harvest_ratio", self.max_harvest_ratio, 0.0, 1.0);
-        within("target_violation_rate", self.target_violation_rate, 0.0001, 0.5);
-        within("horizon", self.horizon, 1.0, 86_400.0);
-        within("error_budget_per_1000_vm_days", self.error_budget_per_1000_vm_days, 0.0, 1e9);
-        if let (Some(lower), Some(upper)) = (self.lower_usage_bytes, self.upper_usage_bytes)
-            && lower >= upper
-        {
-            found.push(Problem {
-                field: "lower_usage_bytes",
-                message: format!("must be below upper_usage_bytes, which is {upper}"),
-            });
+        let beyond = |value: Option<f64>, fits: fn(f64) -> bool| value.is_some_and(|value| !fits(value));
+        wrong(
+            "headroom_ratio",
+            beyond(self.headroom_ratio, |v| (0.0..=10.0).contains(&v)),
+            "must be from 0 to 10".to_owned(),
+        );
+        wrong(
+            "max_harvest_ratio",
+            beyond(self.max_harvest_ratio, |v| (0.0..=1.0).contains(&v)),
+            "must be from 0 to 1".to_owned(),
+        );
+        wrong(
+            "target_violation_rate",
+            beyond(self.target_violation_rate, |v| v > 0.0 && v <= 0.5),
+            "must be above 0 and at most 0.5".to_owned(),
+        );
+        wrong(
+            "horizon",
+            beyond(self.horizon, |v| (1.0..=86_400.0).contains(&v)),
+            "must be from one second to 24 hours".to_owned(),
+        );
+        wrong(
+            "error_budget_per_1000_vm_days",
+            beyond(self.error_budget_per_1000_vm_days, |v| (0.0..=1e6).contains(&v)),
+            "must be from 0 to 1000000".to_owned(),
+        );
+        for (field, value) in [
+            ("headroom_bytes", self.headroom_bytes),
+            ("floor_bytes", self.floor_bytes),
+            ("upper_usage_bytes", self.upper_usage_bytes),
+            ("lower_usage_bytes", self.lower_usage_bytes),
+        ] {
+            let too_large = value.is_some_and(|value| value > MOST_BYTES);
+            wrong(field, too_large, format!("must be at most {MOST_BYTES} bytes"));
         }
+        if let Some(upper) = self.upper_usage_bytes {
+            let above = |value: Option<u64>| value.is_some_and(|value| value > upper);
+            let message = format!("must not be above upper_usage_bytes, {upper}");
+            wrong("lower_usage_bytes", above(self.lower_usage_bytes), message.clone());
+            wrong("floor_bytes", above(self.floor_bytes), message);
+        }
+        let none = self.headroom_ratio == Some(0.0) && self.headroom_bytes == Some(0);
+        let message = "must be above 0 where headroom_ratio is 0: without any headroom every error of a forecast is a broken promise";
+        wrong("headroom_bytes", none, message.to_owned());
         found
     }
 }
@@ -264,7 +302,7 @@ mod tests {
             max_harvest_ratio: Some(1.5),
             target_violation_rate: Some(0.0),
             horizon: Some(-1.0),
-            lower_usage_bytes: Some(10),
+            lower_usage_bytes: Some(11),
             upper_usage_bytes: Some(10),
             ..Boundary::default()
         };

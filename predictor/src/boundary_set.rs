@@ -43,6 +43,15 @@ impl BoundarySet {
         self.by_scope.values()
     }
 
+    /// The same set with other values at a scope, in place of all that is set there.
+    #[must_use]
+    pub fn with(&self, scope: &str, values: pb::BoundaryValues) -> Self {
+        let mut set = self.clone();
+        let values = Some(values);
+        set.put(pb::Boundary { scope: scope.to_owned(), values, ..pb::Boundary::default() });
+        set
+    }
+
     /// Takes one change.
     pub fn apply(&mut self, revision: u64, boundary: pb::Boundary) {
         self.apply_revision(revision);
@@ -118,7 +127,9 @@ impl BoundarySet {
     }
 }
 
-fn values(values: Option<&pb::BoundaryValues>) -> Boundary {
+/// A scope's values in the core's words; what was left unsaid or is not known stays with the wider scope.
+#[must_use]
+pub fn values(values: Option<&pb::BoundaryValues>) -> Boundary {
     let Some(values) = values else { return Boundary::default() };
     Boundary {
         headroom_ratio: values.headroom_ratio,

@@ -33,6 +33,7 @@ use crate::convert::{self, duration, timestamp};
 use crate::coverage::Judged;
 use crate::domain::{Seconds, Signal, real};
 use crate::guard::{VALID_INTERVALS, Waterfall};
+use crate::lease_set::LeaseSet;
 use crate::model::{Prices, choice::Choice};
 use crate::rollup::{HostWindow, VmWindow};
 use crate::state_file::Pending;
@@ -107,6 +108,8 @@ pub struct Context<'a> {
     pub predictor_id: &'a str,
     /// What operators set.
     pub boundaries: &'a BoundarySet,
+    /// Which memory is leased.
+    pub leases: &'a LeaseSet,
     /// Time until the first harvest of a new machine.
     pub cold_start: Seconds,
     /// Mesh time.
@@ -217,6 +220,7 @@ impl HostState {
         host.name = reading.host_name;
         host.labels = reading.labels;
         host.state = pb::HostState::Live.into();
+        host.leased_bytes = context.leases.leased_bytes(&host.host_id);
         host.total_bytes = memory.total_bytes;
         host.available_bytes = memory.available_bytes;
         host.read_at = Some(timestamp(at));
@@ -320,7 +324,8 @@ impl HostState {
 
     /// The host is held to its own boundary.
     fn breaker_terms(&mut self, context: &Context<'_>) -> BreakerTerms {
-        let place = Place { vm_id: "", host_id: &self.kept.host_id, labels: &self.kept.labels };
+        let Kept { host_id, labels, .. } = &self.kept;
+        let place = Place { vm_id: "", host_id, labels, consumes: false };
         let effective = &Limits::of(&mut self.limits, context.boundaries, &place).effective;
         BreakerTerms {
             horizon: effective.horizon.value,
@@ -345,7 +350,8 @@ impl HostState {
             tracing::debug!(vm = reading.vm_id, host = host_id, "named twice in a reading, passed over");
             return None;
         }
-        let place = Place { vm_id: &reading.vm_id, host_id, labels: &kept.labels };
+        let consumes = moment.context.leases.is_consumer(&reading.vm_id);
+        let place = Place { vm_id: &reading.vm_id, host_id, labels: &kept.labels, consumes };
         let limits = Limits::of(&mut entry.limits, moment.context.boundaries, &place);
         let mut sample = convert::reading(&reading, at, moment.interval);
         let mut vm = convert::vm(reading, host_id, timestamp(at));

@@ -38,6 +38,8 @@ pub mod guard;
 pub mod host;
 pub mod judge;
 pub mod labels;
+pub mod lease_set;
+pub mod lease_watch;
 pub mod live;
 pub mod metrics;
 pub mod model;
@@ -46,6 +48,7 @@ pub mod rollup;
 pub mod rpc;
 pub mod settings;
 pub mod shard;
+pub mod simulate;
 pub mod snapshot;
 pub mod state_file;
 pub mod train;
@@ -101,6 +104,7 @@ pub async fn start(settings: Settings, stop: Stop) -> anyhow::Result<Running> {
     let limit = settings.outbox_limit_mib.saturating_mul(1 << 20);
     let file = state_file::StateFile::open(&settings.data_dir.join("predictor.db"), limit).await?;
     let (known, boundaries) = watch::channel(Arc::new(boundary_watch::remembered(&file).await?));
+    let (heard_leases, leases) = watch::channel(Arc::default());
     let recorder = recorder::Recorder::new(file.clone(), registry.clone(), metrics.queue("records"));
     let (records, drained) = (CancellationToken::new(), CancellationToken::new());
     stop.spawn("recorder", {
@@ -122,7 +126,7 @@ pub async fn start(settings: Settings, stop: Stop) -> anyhow::Result<Running> {
         memory,
         shard::exchange::Exchange::new(registry.clone()),
         recorder,
-        boundaries.clone(),
+        shard::Heard { boundaries: boundaries.clone(), leases },
         common.mesh_clock()?,
         settings.cold_start,
     )
@@ -131,11 +135,19 @@ pub async fn start(settings: Settings, stop: Stop) -> anyhow::Result<Running> {
 
     let readiness = Readiness::default();
     let ready = readiness.part("boundaries");
-    stop.spawn("readiness", wait_for_boundaries(boundaries, ready, stop.clone()));
+    stop.spawn("readiness", wait_for_boundaries(boundaries.clone(), ready, stop.clone()));
     stop.spawn("boundaries", boundary_watch::run(registry.clone(), file, known, stop.clone()));
+    stop.spawn("leases", lease_watch::run(registry.clone(), heard_leases, stop.clone()));
     stop.spawn("silence", shard.clone().watch_silence(stop.clone()));
     stop.spawn("sharing", shard.clone().keep_sharing(stop.clone()));
     stop.spawn("snapshots", shard.clone().keep_saving(settings.snapshot_interval, stop.clone()));
+    let simulator = simulate::run::Simulator::new(
+        registry.clone(),
+        boundaries,
+        common.mesh_clock()?,
+        settings.cold_start,
+        settings.model,
+    );
     let registration = RegisterAgentRequest {
         agent_id: predictor_id.clone(),
         kind: AgentKind::Predictor.into(),
@@ -148,7 +160,7 @@ pub async fn start(settings: Settings, stop: Stop) -> anyhow::Result<Running> {
     };
     stop.spawn("membership", membership::keep(registry, registration, Vec::new, |_| {}, stop.clone()));
 
-    let service = PredictorServiceServer::new(rpc::PredictorRpc::new(shard.clone()))
+    let service = PredictorServiceServer::new(rpc::PredictorRpc::new(shard.clone(), simulator))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let server = RpcServer::new(&metrics, DESCRIPTORS).add_service(service);

@@ -15,21 +15,23 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::convert;
 use crate::domain::Signal;
 use crate::shard::{ObserveError, Shard};
+use crate::simulate::run::Simulator;
 
 /// Entries of a page where nothing is asked, and at most.
 const PAGE: (usize, usize) = (100, 1000);
 
-/// The RPCs of a shard.
+/// The RPCs of a predictor.
 #[derive(Clone, Debug)]
 pub struct PredictorRpc {
     shard: Shard,
+    simulator: Simulator,
 }
 
 impl PredictorRpc {
-    /// Serves a shard.
+    /// Serves a shard, and simulations.
     #[must_use]
-    pub const fn new(shard: Shard) -> Self {
-        Self { shard }
+    pub const fn new(shard: Shard, simulator: Simulator) -> Self {
+        Self { shard, simulator }
     }
 }
 
@@ -96,9 +98,9 @@ impl PredictorService for PredictorRpc {
 
     async fn simulate_boundary(
         &self,
-        _: Request<SimulateBoundaryRequest>,
+        request: Request<SimulateBoundaryRequest>,
     ) -> Result<Response<SimulateBoundaryResponse>, Status> {
-        Err(Status::unimplemented("boundaries cannot be simulated on stored history by this version yet"))
+        Ok(Response::new(self.simulator.simulate(request.into_inner()).await?))
     }
 }
 

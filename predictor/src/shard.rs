@@ -18,6 +18,7 @@ use crate::budget::Budgets;
 use crate::convert::timestamp;
 use crate::domain::{Seconds, Signal};
 use crate::host::{Context, HostState, Outgoing, Refusal};
+use crate::lease_set::LeaseSet;
 use crate::live::Live;
 use crate::model::{Prices, choice::Choice};
 use crate::recorder::Recorder;
@@ -56,11 +57,27 @@ pub struct Shard {
     exchange: Exchange,
     live: Live,
     recorder: Recorder,
-    boundaries: watch::Receiver<Arc<BoundarySet>>,
+    heard: Heard,
     clock: MeshClock,
     cold_start: Duration,
     model: Choice,
     predictor_id: Arc<str>,
+}
+
+/// What is heard from the registry all the time.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    /// What operators set.
+    pub boundaries: watch::Receiver<Arc<BoundarySet>>,
+    /// Which memory is leased.
+    pub leases: watch::Receiver<Arc<LeaseSet>>,
+}
+
+impl Heard {
+    /// What was heard last.
+    fn last(&self) -> (Arc<BoundarySet>, Arc<LeaseSet>) {
+        (self.boundaries.borrow().clone(), self.leases.borrow().clone())
+    }
 }
 
 impl Shard {
@@ -71,7 +88,7 @@ impl Shard {
         memory: Memory,
         exchange: Exchange,
         recorder: Recorder,
-        boundaries: watch::Receiver<Arc<BoundarySet>>,
+        heard: Heard,
         clock: MeshClock,
         cold_start: Duration,
     ) -> Self {
@@ -84,7 +101,7 @@ impl Shard {
             exchange,
             live: Live::default(),
             recorder,
-            boundaries,
+            heard,
             clock,
             cold_start,
             model: Choice::default(),
@@ -122,11 +139,11 @@ impl Shard {
                 *state = known;
             }
             let traceparent = trace_context::current_traceparent().unwrap_or_default();
-            let boundaries = self.boundaries.borrow().clone();
+            let heard = self.heard.last();
             // Hosts learn side by side, each from where the prices stood when its reading came.
             let before = lock(&self.prices).clone();
             let mut prices = before.clone();
-            let outgoing = state.observe(reading, &self.context(&boundaries, &traceparent), &mut prices)?;
+            let outgoing = state.observe(reading, &self.context(&heard, &traceparent), &mut prices)?;
             lock(&self.prices).absorb(&before, &prices);
             self.emit(&host_id, &outgoing).await?;
             Ok(outgoing.update)
@@ -184,8 +201,7 @@ impl Shard {
     /// Stores the windows that are being filled, for a process that ends.
     pub async fn flush(&self) {
         for (_, host) in self.all() {
-            let boundaries = self.boundaries.borrow().clone();
-            let records = host.lock().await.finish(&self.context(&boundaries, ""));
+            let records = host.lock().await.finish(&self.context(&self.heard.last(), ""));
             if let Err(error) = self.recorder.append(&records).await {
                 tracing::error!(%error, "the last windows cannot be stored");
             }
@@ -195,8 +211,8 @@ impl Shard {
     async fn sweep(&self) -> Result<(), StateFileError> {
         for (host_id, host) in self.all() {
             let mut state = host.lock().await;
-            let boundaries = self.boundaries.borrow().clone();
-            let context = self.context(&boundaries, "");
+            let heard = self.heard.last();
+            let context = self.context(&heard, "");
             if let Some(outgoing) = state.absent(&context) {
                 self.emit(&host_id, &outgoing).await?;
             }
@@ -225,10 +241,15 @@ impl Shard {
         Ok(())
     }
 
-    fn context<'a>(&'a self, boundaries: &'a BoundarySet, traceparent: &'a str) -> Context<'a> {
+    fn context<'a>(
+        &'a self,
+        (boundaries, leases): &'a (Arc<BoundarySet>, Arc<LeaseSet>),
+        traceparent: &'a str,
+    ) -> Context<'a> {
         Context {
             predictor_id: &self.predictor_id,
             boundaries,
+            leases,
             cold_start: self.cold_start.as_secs_f64(),
             now: self.now(),
             tolerance: self.clock.mesh_duration(CLOCK_TOLERANCE).as_secs_f64(),

@@ -92,6 +92,8 @@ impl Check {
         if text.len() > longest {
             self.wrong.add(field, format!("must be at most {longest} bytes, not {}", text.len()));
         }
+        // PostgreSQL keeps none, and nobody could read one.
+        self.that(!text.contains('\0'), field, "must not hold a NUL character");
     }
 
     /// A figure in bytes.

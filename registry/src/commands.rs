@@ -1,4 +1,4 @@
-//! What the program does to its database by hand, beside serving it: backups, checks, and the first token.
+//! What the program does to its database by hand, beside serving it: backups, a move to a server, checks, and the first token.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -9,18 +9,19 @@ use clap::{Parser, Subcommand};
 use memharvest_services::settings::{self, EXIT_BAD_SETTINGS, LoadError, SettingsError};
 
 use crate::SERVICE;
-use crate::settings::RegistrySettings;
+use crate::settings::{DatabaseUrl, RegistrySettings};
 
 mod files;
 mod token;
 
 /// What the first argument must be for a command; with anything else the program serves.
-const NAMES: [&str; 4] = ["backup", "restore", "check", "token"];
+const NAMES: [&str; 5] = ["backup", "restore", "copy", "check", "token"];
 
 /// The commands, for the end of the program's `--help`.
 pub const HELP: &str = "Commands, each with a --help of its own; without one the registry serves:
   memharvest-registry backup FILE     write a copy of the database, also while it is served
   memharvest-registry restore FILE    put such a copy in the database's place
+  memharvest-registry copy URL        copy everything from a SQLite file to an empty PostgreSQL database
   memharvest-registry check           look for damage, orphans and an unknown version
   memharvest-registry token           make, list and end tokens, such as the first one of an admin";
 
@@ -64,6 +65,19 @@ enum Command {
         /// Replace a database that is there
         #[arg(long)]
         force: bool,
+    },
+    /// Copy everything from the SQLite file to an empty PostgreSQL database
+    ///
+    /// The registry must not run. The file stays as it is; the copy is made in one transaction, so that a copy which breaks off leaves
+    /// nothing behind. Afterwards start the registry with the URL as its database. Exit code 1 where the target holds anything already.
+    #[command(
+        after_help = "Example: memharvest-registry copy --database /var/lib/memharvest/memharvest.db postgres://memharvest@db/memharvest\n\
+                      The password is better given as PGPASSWORD or in a password file than in the URL."
+    )]
+    Copy {
+        /// The database to fill: postgres://USER@HOST/DATABASE
+        #[arg(value_name = "URL")]
+        target: DatabaseUrl,
     },
     /// Look for damage, orphaned rows and a version that this program does not know
     ///
@@ -110,6 +124,7 @@ async fn run(command: Command, settings: &RegistrySettings) -> anyhow::Result<()
     match command {
         Command::Backup { file } => files::backup(settings, &file).await,
         Command::Restore { file, force } => files::restore(settings, &file, force).await,
+        Command::Copy { target } => files::copy(settings, &target).await,
         Command::Check => files::check(settings).await,
         Command::Token(command) => token::run(command, settings).await,
     }

@@ -1,7 +1,7 @@
 //! The registry owns what must last: agents, boundaries, roll-ups, violations, leases, model snapshots, tokens and the audit log.
 //!
 //! [`rpc`] checks requests and answers them, [`store`] is the seam to the database and the only place with SQL, [`presence`] knows who is
-//! heard, [`boundary`], [`history`], [`lease`] (but for its keeper), [`scope`] and [`token`] are pure.
+//! heard, [`boundary`], [`error_budget`], [`history`], [`lease`] (but for its keeper), [`scope`] and [`token`] are pure.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -32,6 +32,7 @@ use uuid::Uuid;
 pub mod boundary;
 pub mod check;
 pub mod commands;
+pub mod error_budget;
 pub mod history;
 pub mod identifier;
 pub mod lease;
@@ -173,7 +174,7 @@ impl Process {
             metrics: registry_metrics.clone(),
         };
         let harvest = rpc::harvest::HarvestRpc::new(Arc::clone(&store), clock, registry_metrics.clone());
-        let violations = rpc::violations::ViolationRpc::new(Arc::clone(&store), registry_metrics);
+        let violations = rpc::violations::ViolationRpc::new(Arc::clone(&store), clock, registry_metrics);
         let leases = rpc::leases::LeaseRpc::new(Arc::clone(&store), clock);
         let lease_keeper = LeaseKeeper {
             store: Arc::clone(&store),
@@ -182,16 +183,18 @@ impl Process {
             author: settings.agent_id.clone(),
         };
         let models = rpc::models::ModelRpc::new(Arc::clone(&store));
+        let boundaries = rpc::boundaries::BoundaryRpc::new(Arc::clone(&store));
+        let audit = rpc::audit::AuditRpc::new(Arc::clone(&store));
         let tokens = rpc::tokens::TokenRpc::new(Arc::clone(&store), used);
         let rpc_server = RpcServer::new(&metrics, DESCRIPTORS)
             .add_service(AgentServiceServer::new(agents).max_decoding_message_size(MAX_MESSAGE_BYTES))
-            .add_service(BoundaryServiceServer::new(rpc::boundaries::BoundaryRpc::new(Arc::clone(&store))))
+            .add_service(BoundaryServiceServer::new(boundaries).max_decoding_message_size(MAX_MESSAGE_BYTES))
             .add_service(HarvestServiceServer::new(harvest).max_decoding_message_size(MAX_MESSAGE_BYTES))
             .add_service(ViolationServiceServer::new(violations).max_decoding_message_size(MAX_MESSAGE_BYTES))
-            .add_service(AuditServiceServer::new(rpc::audit::AuditRpc::new(Arc::clone(&store))))
-            .add_service(LeaseServiceServer::new(leases))
+            .add_service(AuditServiceServer::new(audit).max_decoding_message_size(MAX_MESSAGE_BYTES))
+            .add_service(LeaseServiceServer::new(leases).max_decoding_message_size(MAX_MESSAGE_BYTES))
             .add_service(ModelServiceServer::new(models).max_decoding_message_size(MAX_MESSAGE_BYTES))
-            .add_service(TokenServiceServer::new(tokens));
+            .add_service(TokenServiceServer::new(tokens).max_decoding_message_size(MAX_MESSAGE_BYTES));
         Ok(Box::pin(async move {
             let drain_deadline = settings.common.drain_deadline;
             let rpc = async {

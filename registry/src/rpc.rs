@@ -20,6 +20,7 @@ pub mod models;
 pub mod tokens;
 pub mod violations;
 
+mod error_budgets;
 mod harvest_check;
 mod violation_check;
 
@@ -58,7 +59,7 @@ impl From<StoreError> for Status {
                 | Refusal::Over { .. } => ErrorCode::FailedPrecondition,
             },
             StoreError::TooMany(_) => ErrorCode::InvalidArgument,
-            StoreError::Unavailable(_) => ErrorCode::Unavailable,
+            StoreError::Unavailable(_) | StoreError::Conflict => ErrorCode::Unavailable,
             StoreError::Full => ErrorCode::ResourceExhausted,
             StoreError::Failed(_) => ErrorCode::Internal,
         };

@@ -14,6 +14,39 @@ use crate::store::postgres::Address;
 #[derive(Clone)]
 pub struct DatabaseUrl(String);
 
+impl DatabaseUrl {
+    /// Which database it is; `setting` is where it was named.
+    ///
+    /// # Errors
+    /// The setting names none.
+    pub fn database(&self, setting: &str) -> Result<Database, SettingsError> {
+        let text = self.0.as_str();
+        if text.starts_with("postgres:") || text.starts_with("postgresql:") {
+            // The URL may hold a password: it is not repeated.
+            return Address::parse(text)
+                .map(|address| Database::Postgres(Box::new(address)))
+                .map_err(|error| SettingsError::Refused(format!("{setting}: {error}")));
+        }
+        let refuse = |what: &str| Err(SettingsError::Refused(format!("{setting} {text}: {what}")));
+        let path = match text.strip_prefix("sqlite:") {
+            Some(rest) => rest.strip_prefix("//").unwrap_or(rest),
+            None if text.contains("://") => {
+                return Err(SettingsError::Refused(format!(
+                    "{setting}: no such kind of database; give the path of a SQLite file or a postgres:// URL"
+                )));
+            }
+            None => text,
+        };
+        match path {
+            "" => refuse("names no file; give the path of a SQLite file"),
+            ":memory:" => refuse(
+                "a database in memory would lose what was acknowledged; give the path of a SQLite file",
+            ),
+            path => Ok(Database::Sqlite(Path::new(path).to_owned())),
+        }
+    }
+}
+
 impl std::fmt::Debug for DatabaseUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.0.split_once("://").map_or(&self.0, |(scheme, _)| scheme))
@@ -91,31 +124,7 @@ impl RegistrySettings {
     /// # Errors
     /// The setting names none.
     pub fn database(&self) -> Result<Database, SettingsError> {
-        let text = self.database.0.as_str();
-        if text.starts_with("postgres:") || text.starts_with("postgresql:") {
-            // The URL may hold a password: it is not repeated.
-            return Address::parse(text)
-                .map(|address| Database::Postgres(Box::new(address)))
-                .map_err(|error| SettingsError::Refused(format!("--database: {error}")));
-        }
-        let refuse = |what: &str| Err(SettingsError::Refused(format!("--database {text}: {what}")));
-        let path = match text.strip_prefix("sqlite:") {
-            Some(rest) => rest.strip_prefix("//").unwrap_or(rest),
-            None if text.contains("://") => {
-                return Err(SettingsError::Refused(
-                    "--database: no such kind of database; give the path of a SQLite file or a postgres:// URL"
-                        .to_owned(),
-                ));
-            }
-            None => text,
-        };
-        match path {
-            "" => refuse("names no file; give the path of a SQLite file"),
-            ":memory:" => refuse(
-                "a database in memory would lose what was acknowledged; give the path of a SQLite file",
-            ),
-            path => Ok(Database::Sqlite(Path::new(path).to_owned())),
-        }
+        self.database.database("--database")
     }
 
     /// The database's file.

@@ -7,22 +7,33 @@ use std::collections::BTreeMap;
 
 use memharvest_proto::collector::v1::Finding;
 use memharvest_proto::registry::v1::{
-    Agent, AgentKind, AuditEvent, Boundary, BoundaryValues, CoverageRollup, HostHarvest, HostRollup, Lease,
-    LeaseState, ModelSnapshot, RecordHarvestRequest, RegisterAgentRequest, Role, Token, Violation,
-    ViolationCount, ViolationKind, ViolationState, VmRollup,
+    Agent, AgentKind, Boundary, BoundaryValues, CoverageRollup, HostRollup, RecordHarvestRequest,
+    RegisterAgentRequest, StreamHistoryResponse, Violation, ViolationCount, ViolationKind, ViolationState,
+    VmRollup,
 };
 use memharvest_services::shutdown::Stop;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::lease::{Moment, Refusal, Reservation};
+use crate::lease::Refusal;
 use crate::scope::Scope;
 
 pub mod postgres;
 pub mod sqlite;
 
+mod audit;
+mod budgets;
 mod failure;
 mod hints;
+mod leases;
+mod models;
+mod tokens;
+
+pub use audit::{AuditFilter, AuditStore};
+pub use budgets::BudgetStore;
+pub use leases::{LeaseFilter, LeaseStore};
+pub use models::ModelStore;
+pub use tokens::{NewToken, TokenStore};
 
 /// Why a store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +71,9 @@ pub enum StoreError {
     /// Busy, locked, or closing: the same call may pass later.
     #[error("the database is busy: {0}; try again")]
     Unavailable(String),
+    /// Others wanted the same rows in another order: the same call may pass now.
+    #[error("others change the same rows; try again")]
+    Conflict,
     /// No room is left on the disk.
     #[error("the database's disk is full; free some space")]
     Full,
@@ -238,6 +252,10 @@ pub trait HarvestStore: Send + Sync + 'static {
     /// Windows of a machine, oldest first. [`StoreError::NotFound`] for one that was never recorded.
     fn vm_history(&self, vm: Uuid, range: Range) -> impl Future<Output = Result<Vec<VmRollup>>> + Send;
 
+    /// The same in the form in which many machines are streamed: what the windows have in common is said once.
+    fn vm_series(&self, vm: Uuid, range: Range)
+    -> impl Future<Output = Result<StreamHistoryResponse>> + Send;
+
     /// Windows of a host, oldest first. [`StoreError::NotFound`] for one that was never recorded.
     fn host_history(
         &self,
@@ -353,154 +371,17 @@ pub trait ViolationStore: Send + Sync + 'static {
     fn violation_sequence(&self) -> watch::Receiver<u64>;
 }
 
-/// Which leases a list holds. `None` and empty: all.
-#[derive(Clone, Debug, Default)]
-pub struct LeaseFilter {
-    /// Only on this host.
-    pub host_id: String,
-    /// Only in this state.
-    pub state: Option<LeaseState>,
-    /// Only those older than this one, by the number that comes with it.
-    pub older_than: Option<u64>,
-}
-
-/// Leases. What each holds back is worked out when it is read, from the newest window of its consumer.
-pub trait LeaseStore: Send + Sync + 'static {
-    /// The store's clock, in nanoseconds since 1970: leases run on it, whichever registry looks.
-    fn clock_ns(&self) -> impl Future<Output = Result<i64>> + Send;
-
-    /// Makes a lease where the host's harvest suffices, or gives the one that the same request made before. Audited.
-    ///
-    /// Errors: [`StoreError::Lease`].
-    fn reserve(&self, reservation: &Reservation, now: Moment) -> impl Future<Output = Result<Lease>> + Send;
-
-    /// Changes a lease by a pure function of it, which gives `None` to leave it as it is. Audited as `action`.
-    ///
-    /// Errors: [`StoreError::NotFound`], or the refusal of the function.
-    fn change_lease(
-        &self,
-        lease_id: &str,
-        now: Moment,
-        action: &'static str,
-        change: &Change,
-        function: impl Fn(&Lease) -> std::result::Result<Option<Lease>, Refusal> + Send + Sync,
-    ) -> impl Future<Output = Result<Lease>> + Send;
-
-    /// Leases, newest first, each with a number that grows with the reservations.
-    fn leases(
-        &self,
-        filter: &LeaseFilter,
-        limit: u32,
-        now: Moment,
-    ) -> impl Future<Output = Result<Vec<(u64, Lease)>>> + Send;
-
-    /// All leases that hold memory back, newest first, and the sequence of changes that they are: one consistent view.
-    fn holding_leases(&self, now: Moment) -> impl Future<Output = Result<(u64, Vec<Lease>)>> + Send;
-
-    /// Leases that changed after a sequence, as they are now, in the order of their newest change.
-    fn lease_changes(
-        &self,
-        after: u64,
-        limit: u32,
-        now: Moment,
-    ) -> impl Future<Output = Result<Vec<(u64, Lease)>>> + Send;
-
-    /// Wakes when the sequence grows. Only a hint: read the changes from the store.
-    fn lease_sequence(&self) -> watch::Receiver<u64>;
-
-    /// Ends the leases whose time is over; returns how many. Audited in the name of `author`.
-    fn end_leases(&self, now: Moment, author: &str) -> impl Future<Output = Result<u64>> + Send;
-
-    /// The harvest of every host that a lease holds memory back on, as told last.
-    fn leased_harvests(&self) -> impl Future<Output = Result<Vec<HostHarvest>>> + Send;
-
-    /// Removes some leases that ended before a time; returns how many went. 0: nothing is left to remove.
-    fn prune_leases(&self, before_ns: i64) -> impl Future<Output = Result<u64>> + Send;
-}
-
-/// Snapshots of models.
-pub trait ModelStore: Send + Sync + 'static {
-    /// Stores snapshots whole or not at all; returns the machines whose stored snapshot is newer.
-    fn put_snapshots(&self, snapshots: &[ModelSnapshot]) -> impl Future<Output = Result<Vec<String>>> + Send;
-
-    /// Snapshots of a host's machines with an id after `after`, ordered by id.
-    fn snapshots_of_host(
-        &self,
-        host_id: &str,
-        after: Option<Uuid>,
-        limit: u32,
-    ) -> impl Future<Output = Result<Vec<ModelSnapshot>>> + Send;
-
-    /// Snapshots of these machines, where there is one.
-    fn snapshots_of(&self, vms: &[Uuid]) -> impl Future<Output = Result<Vec<ModelSnapshot>>> + Send;
-
-    /// Removes some snapshots that were taken before a time; returns how many went. 0: nothing is left to remove.
-    fn prune_snapshots(&self, before_ns: i64) -> impl Future<Output = Result<u64>> + Send;
-}
-
-/// A token to make.
-#[derive(Clone, Debug)]
-pub struct NewToken {
-    /// Its id.
-    pub token_id: String,
-    /// What it is for.
-    pub name: String,
-    /// What it allows.
-    pub role: Role,
-    /// SHA-256 of its secret.
-    pub secret_hash: [u8; 32],
-    /// When it ends, in nanoseconds since 1970; `None`: never.
-    pub expires_ns: Option<i64>,
-}
-
-/// Tokens.
-pub trait TokenStore: Send + Sync + 'static {
-    /// Makes a token. Audited, without anything of its secret.
-    fn create_token(&self, token: &NewToken, change: &Change) -> impl Future<Output = Result<Token>> + Send;
-
-    /// Ends a token; doing it again changes nothing. Audited.
-    fn revoke_token(&self, token_id: &str, change: &Change) -> impl Future<Output = Result<Token>> + Send;
-
-    /// Tokens, newest first, each with a number that grows with their making. `before`: only smaller numbers.
-    fn tokens(&self, before: u64, limit: u32) -> impl Future<Output = Result<Vec<(u64, Token)>>> + Send;
-
-    /// The token of a secret, be it ended or not.
-    fn token_by_hash(&self, secret_hash: &[u8; 32]) -> impl Future<Output = Result<Option<Token>>> + Send;
-
-    /// Writes down when tokens were last used (id, nanoseconds since 1970).
-    fn tokens_used(&self, used: &[(String, i64)]) -> impl Future<Output = Result<()>> + Send;
-}
-
-/// Which events of the audit log a list holds. `None` and empty: all.
-#[derive(Clone, Debug, Default)]
-pub struct AuditFilter {
-    /// Only on this subject.
-    pub subject: String,
-    /// Only by this author.
-    pub author: String,
-    /// Only this action, or all whose name begins with it and a dot.
-    pub action: String,
-    /// Only at or after this time, in nanoseconds since 1970.
-    pub since_ns: Option<i64>,
-    /// Only before this time, in nanoseconds since 1970.
-    pub until_ns: Option<i64>,
-    /// Only with an id below this one.
-    pub before: Option<u64>,
-}
-
-/// The audit log.
-pub trait AuditStore: Send + Sync + 'static {
-    /// Events, newest first.
-    fn audit_events(
-        &self,
-        filter: &AuditFilter,
-        limit: u32,
-    ) -> impl Future<Output = Result<Vec<AuditEvent>>> + Send;
-}
-
 /// A whole store.
 pub trait Store:
-    AgentStore + BoundaryStore + HarvestStore + ViolationStore + LeaseStore + ModelStore + TokenStore + AuditStore
+    AgentStore
+    + BoundaryStore
+    + HarvestStore
+    + ViolationStore
+    + BudgetStore
+    + LeaseStore
+    + ModelStore
+    + TokenStore
+    + AuditStore
 {
     /// Hears of what other registries on the same database change, and wakes who waits for it, until `stop` is requested.
     fn follow(&self, stop: Stop) -> impl Future<Output = ()> + Send;

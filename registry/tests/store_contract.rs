@@ -1,6 +1,8 @@
 //! What every store does, whatever database it keeps: one suite, stamped on each.
 #![cfg(test)]
 
+#[path = "store_contract/copied.rs"]
+mod copied;
 #[path = "store_contract/leases.rs"]
 mod leases;
 #[path = "registry/postgres.rs"]
@@ -269,6 +271,34 @@ async fn the_fleets_history_is_the_sum_of_its_hosts(store: impl Store) {
     assert_eq!(found, [both, nameless(&alone)], "what one host does not know is not guessed");
     let short = store.fleet_history(Range { from_s: T0, to_s: T0 + 7200, limit: 2 }).await;
     assert!(matches!(short, Err(StoreError::TooMany(2))));
+}
+
+async fn the_same_batches_from_many_at_once_are_stored_once(store: impl Store) {
+    let batch = |reverse: bool| {
+        let mut vms: Vec<_> = (0..300).map(|vm| vm_window(vm, T0)).collect();
+        if reverse {
+            vms.reverse();
+        }
+        let hosts = (0..50).map(|host| host_window(&format!("h{host}"), T0)).collect();
+        RecordHarvestRequest { hosts, ..batch_of(vms) }
+    };
+    let senders = (0..8).map(|i| {
+        let batch = batch(i % 2 == 1);
+        let store = &store;
+        async move { store.record_harvest(&batch).await }
+    });
+    for stored in futures::future::join_all(senders).await {
+        assert_eq!(stored.unwrap(), 350);
+    }
+    let stored = store.stored().await.unwrap();
+    assert_eq!((stored.vms, stored.hosts), (300, 51));
+    assert_eq!(store.vm_history(Uuid::from_u128(5), ever()).await.unwrap(), [vm_window(5, T0)]);
+    let series = store.vm_series(Uuid::from_u128(5), ever()).await.unwrap();
+    let VmRollup { vm_id, vm_name, host_id, .. } = vm_window(5, T0);
+    assert_eq!((series.vm_id, series.vm_name, series.host_id), (vm_id, vm_name, host_id));
+    let bare =
+        VmRollup { vm_id: String::new(), vm_name: String::new(), host_id: String::new(), ..vm_window(5, T0) };
+    assert_eq!(series.windows, [bare]);
 }
 
 async fn a_record_of_the_same_window_replaces_the_former(store: impl Store) {
@@ -659,6 +689,7 @@ store_contract!(
     a_boundary_is_versioned_and_guarded_by_its_etag,
     changes_of_boundaries_can_be_followed_from_any_revision,
     a_batch_sent_twice_is_stored_once,
+    the_same_batches_from_many_at_once_are_stored_once,
     a_record_of_the_same_window_replaces_the_former,
     history_is_read_by_its_range_over_gaps_and_hours,
     the_fleets_history_is_the_sum_of_its_hosts,
@@ -684,6 +715,7 @@ store_contract!(
     the_newest_snapshot_of_a_machine_stays,
     a_token_is_found_by_the_hash_of_its_secret,
     the_audit_log_is_searched_by_any_filter,
+    broken_promises_and_machine_time_are_summed,
 );
 
 #[tokio::test]

@@ -3,13 +3,18 @@
 use http::Method;
 use http::header::ETAG;
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use super::{Context, print, print_json, query};
 use crate::Failure;
 use crate::client::{Change, path};
-use crate::format::{ABSENT, bytes, parse_bytes, percent, relative};
+use crate::format::{ABSENT, bytes, percent, relative};
 use crate::table::{Cell, Table, Tone};
+
+mod simulate;
+mod values;
+
+use values::{FIELDS, Values};
 
 /// What operators allow: how much headroom is kept, what is never harvested
 ///
@@ -33,6 +38,8 @@ enum Action {
     Versions(ScopeArgs),
     /// What holds for a scope, and where each value comes from
     Effective(ScopeArgs),
+    /// What changed fields of a scope would have gained and cost on stored history; changes nothing
+    Simulate(Box<simulate::SimulateArgs>),
 }
 
 #[derive(Debug, clap::Args)]
@@ -57,102 +64,14 @@ struct DeleteArgs {
 struct SetArgs {
     /// vm:UUID, host:ID, group:LABEL=VALUE or fleet
     scope: String,
-    /// Kept above the prediction, as a share of it: 0.1 is 10 %
-    #[arg(long, value_name = "RATIO")]
-    headroom_ratio: Option<f64>,
-    /// Kept above the prediction at least, such as 64MiB
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
-    headroom_bytes: Option<u64>,
-    /// Never leave a machine less than this
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
-    floor_bytes: Option<u64>,
-    /// Never harvest more than this share of the allocation
-    #[arg(long, value_name = "RATIO")]
-    max_harvest_ratio: Option<f64>,
-    /// Usage above this is a violation
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
-    upper_usage_bytes: Option<u64>,
-    /// Usage below this is a violation
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
-    lower_usage_bytes: Option<u64>,
-    /// Share of forecasts that may be exceeded: 0.01 is 1 %
-    #[arg(long, value_name = "RATIO")]
-    target_violation_rate: Option<f64>,
-    /// How the target is shared
-    #[arg(long, value_parser = ["per_vm", "capped", "fleet"])]
-    fairness: Option<String>,
-    /// How far ahead forecasts reach, such as 15m
-    #[arg(long, value_name = "DURATION")]
-    horizon: Option<String>,
-    /// Harvest this signal only
-    #[arg(long, value_parser = ["rss", "demand"])]
-    signal: Option<String>,
-    /// Harvest nothing: true or false
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
-    excluded: Option<bool>,
-    /// What a host's harvest is made of
-    #[arg(long, value_parser = ["sum", "pooled"])]
-    host_basis: Option<String>,
-    /// Promise violations allowed in 1,000 machine-days
-    #[arg(long, value_name = "N")]
-    error_budget_per_1000_vm_days: Option<f64>,
-    /// No longer say this field at this scope; may be repeated
-    #[arg(long, value_name = "FIELD", value_parser = field_name)]
-    unset: Vec<String>,
+    #[command(flatten)]
+    values: Values,
     /// Why
     #[arg(long)]
     reason: String,
     /// Who
     #[arg(long, env = "USER", hide_env_values = true)]
     author: Option<String>,
-}
-
-/// The values of a boundary, as the API names them.
-const FIELDS: [&str; 13] = [
-    "headroom_ratio",
-    "headroom_bytes",
-    "floor_bytes",
-    "max_harvest_ratio",
-    "upper_usage_bytes",
-    "lower_usage_bytes",
-    "target_violation_rate",
-    "fairness",
-    "horizon",
-    "signal",
-    "excluded",
-    "host_basis",
-    "error_budget_per_1000_vm_days",
-];
-
-fn field_name(text: &str) -> Result<String, String> {
-    let name = text.replace('-', "_");
-    if FIELDS.contains(&name.as_str()) {
-        Ok(name)
-    } else {
-        Err(format!("the fields are {}", FIELDS.join(", ")))
-    }
-}
-
-impl SetArgs {
-    fn given(&self) -> Map<String, Value> {
-        let all = json!({
-            "headroom_ratio": self.headroom_ratio,
-            "headroom_bytes": self.headroom_bytes,
-            "floor_bytes": self.floor_bytes,
-            "max_harvest_ratio": self.max_harvest_ratio,
-            "upper_usage_bytes": self.upper_usage_bytes,
-            "lower_usage_bytes": self.lower_usage_bytes,
-            "target_violation_rate": self.target_violation_rate,
-            "fairness": self.fairness,
-            "horizon": self.horizon,
-            "signal": self.signal,
-            "excluded": self.excluded,
-            "host_basis": self.host_basis,
-            "error_budget_per_1000_vm_days": self.error_budget_per_1000_vm_days,
-        });
-        let Value::Object(all) = all else { return Map::new() };
-        all.into_iter().filter(|(_, value)| !value.is_null()).collect()
-    }
 }
 
 /// Shows or changes boundaries.
@@ -168,6 +87,7 @@ pub(crate) async fn run(context: &Context, args: &BoundariesArgs) -> Result<(), 
             list(context, &path, "versions", "was never set").await
         }
         (Some(Action::Effective(args)), _) => effective(context, &args.scope).await,
+        (Some(Action::Simulate(args)), _) => simulate::run(context, args).await,
         (None, Some(scope)) => {
             let body = context.gateway.get(&path(&["boundaries", scope]), &[]).await?.body;
             show_one(context, &body)
@@ -194,11 +114,7 @@ async fn set(context: &Context, args: &SetArgs) -> Result<(), Failure> {
         Err(error) if error.is_not_found() => (Value::Null, None),
         Err(error) => return Err(error.into()),
     };
-    let given = args.given();
-    if given.is_empty() && args.unset.is_empty() {
-        return Err(Failure::NothingToChange);
-    }
-    let mut body = merged(&before, given, &args.unset);
+    let mut body = args.values.in_place_of(&before).ok_or(Failure::NothingToChange)?;
     body.insert("reason".into(), args.reason.as_str().into());
     let change = Change {
         method: Method::PUT,
@@ -234,21 +150,6 @@ async fn delete(context: &Context, args: &DeleteArgs) -> Result<(), Failure> {
 fn etag_of(headers: &http::HeaderMap, body: &Value) -> Option<String> {
     let header = headers.get(ETAG).and_then(|value| value.to_str().ok());
     header.or_else(|| body.get("etag")?.as_str()).map(str::to_owned)
-}
-
-/// The values as they are, with what was given in their place and without what was unset.
-fn merged(before: &Value, given: Map<String, Value>, unset: &[String]) -> Map<String, Value> {
-    let mut values: Map<String, Value> = FIELDS
-        .iter()
-        .filter_map(|field| {
-            Some(((*field).to_owned(), before.get(field).filter(|value| !value.is_null())?.clone()))
-        })
-        .collect();
-    for field in unset {
-        values.remove(field);
-    }
-    values.extend(given);
-    values
 }
 
 async fn effective(context: &Context, scope: &str) -> Result<(), Failure> {
@@ -330,18 +231,9 @@ fn told(field: &str, value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use serde_json::json;
 
-    #[test]
-    fn setting_one_field_keeps_the_others_and_unset_drops_one() {
-        let before = json!({"scope": "fleet", "etag": "\"3\"", "version": 3, "headroom_ratio": 0.05, "horizon": "15m",
-            "floor_bytes": null});
-        let given = json!({"headroom_ratio": 0.2}).as_object().unwrap().clone();
-        let after = merged(&before, given, &["horizon".to_owned()]);
-        assert_eq!(Value::Object(after), json!({"headroom_ratio": 0.2}));
-        let kept = merged(&before, Map::new(), &[]);
-        assert_eq!(Value::Object(kept), json!({"headroom_ratio": 0.05, "horizon": "15m"}));
-    }
+    use super::*;
 
     #[test]
     fn values_are_told_with_their_units_and_their_origin() {
@@ -352,11 +244,5 @@ mod tests {
         assert!(line("floor_bytes").contains("1.0 GiB") && line("floor_bytes").ends_with("fleet, version 2"));
         assert!(line("headroom_ratio").contains("5.0 %") && line("headroom_ratio").ends_with("default"));
         assert!(line("upper_usage_bytes").ends_with("-        default"), "{shown}");
-    }
-
-    #[test]
-    fn an_unknown_field_is_refused_with_the_known_ones() {
-        assert_eq!(field_name("floor-bytes"), Ok("floor_bytes".to_owned()));
-        assert!(field_name("floor").unwrap_err().contains("floor_bytes"));
     }
 }

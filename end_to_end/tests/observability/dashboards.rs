@@ -15,7 +15,6 @@ const DASHBOARDS: [&str; 4] = ["fleet", "host", "vm", "mesh"];
 
 /// Queries that give nothing on a replayed trace: a part of the query, and why.
 const NOTHING_HERE: &[(&str, &str)] = &[
-    ("memharvest_host_memory_leased_bytes", "nobody leases here"),
     ("memharvest:host_memory_pressure:rate5m", "a replayed host has no /proc/pressure; real ones are tested"),
     ("memharvest_vm_memory_guest_free_bytes", "a trace tells what a guest uses, not what is free in it"),
     ("memharvest_vm_memory_disk_cache_bytes", "a trace tells nothing of the page cache"),

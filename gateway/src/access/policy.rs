@@ -166,6 +166,7 @@ pub(crate) const RULES: &[Rule] = &[
             registry!("ViolationService/ListViolations"),
             registry!("ViolationService/GetViolation"),
             registry!("ViolationService/WatchViolations"),
+            registry!("ViolationService/ListErrorBudgets"),
         ],
     },
     Rule {

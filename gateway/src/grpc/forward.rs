@@ -30,6 +30,8 @@ pub(crate) enum Route {
 
 const AGENTS_ONLY: &str = "the processes of the mesh call this on the registry itself";
 const PREDICTORS_ONLY: &str = "predictors record on the registry itself; the gateway takes no records";
+const BULK: &str =
+    "predictors read whole histories from the registry itself; QueryHistory tells one machine's here";
 const LIVE_STATE: &str = "the gateway serves the live state by memharvest.gateway.v1.FleetService";
 
 /// Every method of the services that are handed on. A method that is missing here does not exist for callers.
@@ -51,6 +53,7 @@ const ROUTES: &[(&str, Route)] = &[
     ("/memharvest.registry.v1.HarvestService/QueryHistory", Route::Registry),
     ("/memharvest.registry.v1.HarvestService/RecordHarvest", Route::Refused(PREDICTORS_ONLY)),
     ("/memharvest.registry.v1.HarvestService/ListLatest", Route::Refused(LIVE_STATE)),
+    ("/memharvest.registry.v1.HarvestService/StreamHistory", Route::Refused(BULK)),
     ("/memharvest.registry.v1.LeaseService/ReserveMemory", Route::Registry),
     ("/memharvest.registry.v1.LeaseService/RenewLease", Route::Registry),
     ("/memharvest.registry.v1.LeaseService/ReleaseLease", Route::Registry),
@@ -65,6 +68,7 @@ const ROUTES: &[(&str, Route)] = &[
     ("/memharvest.registry.v1.ViolationService/AcknowledgeViolation", Route::Registry),
     ("/memharvest.registry.v1.ViolationService/ExplainViolation", Route::Registry),
     ("/memharvest.registry.v1.ViolationService/WatchViolations", Route::Registry),
+    ("/memharvest.registry.v1.ViolationService/ListErrorBudgets", Route::Registry),
     ("/memharvest.registry.v1.ViolationService/RecordViolations", Route::Refused(PREDICTORS_ONLY)),
     ("/memharvest.predictor.v1.PredictorService/SimulateBoundary", Route::Predictor),
     (
@@ -76,6 +80,9 @@ const ROUTES: &[(&str, Route)] = &[
     ("/memharvest.predictor.v1.PredictorService/ExplainVm", Route::Refused(LIVE_STATE)),
     ("/memharvest.predictor.v1.PredictorService/WatchForecasts", Route::Refused(LIVE_STATE)),
 ];
+
+/// What a simulation may take where its caller does not say; a predictor gives a call no more than this.
+const SIMULATION: HeaderValue = HeaderValue::from_static("30S");
 
 /// Headers of a call that go on. Everything else is between the caller and the gateway; the trace's are written anew.
 const PASSED_ON: [HeaderName; 5] = [
@@ -163,11 +170,16 @@ impl<Name> Service<http::Request<Body>> for Forward<Name> {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let chosen = self.channel(request.uri().path());
+        let path = request.uri().path();
+        let (chosen, simulates) = (self.channel(path), route(path) == Some(Route::Predictor));
         Box::pin(async move {
             let answered = async {
                 let channel = chosen?;
-                channel.oneshot(onward(signed(request).await?)).await
+                let mut request = onward(signed(request).await?);
+                if simulates {
+                    request.headers_mut().entry("grpc-timeout").or_insert(SIMULATION);
+                }
+                channel.oneshot(request).await
             };
             let answered: Result<_, Status> = answered.await;
             Ok(answered.unwrap_or_else(Status::into_http))

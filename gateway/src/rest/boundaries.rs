@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::Timestamp;
 use memharvest_proto::predictor::v1 as predictor;
 use memharvest_proto::registry::v1 as wire;
-use memharvest_services::proto_time::duration_to_proto;
+use memharvest_services::proto_time::{duration_to_proto, to_proto};
 use memharvest_services::settings::duration;
 use serde::Serialize;
 use serde_json::Value;
@@ -29,8 +29,8 @@ use super::words::Span;
 use super::{App, Problems};
 use crate::wire::time;
 
-/// How far back a simulation looks unless it says.
-const DEFAULT_LOOKBACK: Duration = Duration::from_hours(24);
+/// Months of history of a large fleet take longer than other calls; a predictor gives a call no more than this.
+pub(crate) const SIMULATION: Duration = Duration::from_secs(30);
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -151,22 +151,36 @@ pub(crate) struct BoundarySource {
 /// What a boundary would have gained and cost on stored history.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SimulationResult {
-    /// In total.
-    total: Option<SimulatedEffect>,
-    /// By machine.
+    /// Of all machines together.
+    total: SimulatedEffect,
+    /// By machine, those first for which most changes.
     vms: Vec<SimulatedEffect>,
-    /// History from here.
+    /// The course of the harvest of all machines together, oldest first.
+    points: Vec<SimulatedPoint>,
+    /// Where the history begins that was simulated.
     from: Option<Timestamp>,
-    /// History until here.
+    /// Where it ends.
     to: Option<Timestamp>,
+    /// Machines at the scope that have history.
+    vms_simulated: u32,
+    /// Windows of history that were replayed, those that warm machines up included.
+    windows: u64,
+    /// Horizon, target or fairness changes for some machine: its forecasts were made anew from its windows, for both
+    /// sides. Otherwise they are those that were recorded.
+    forecasts_made_anew: bool,
 }
 
-/// Gain and cost of one machine or of all.
+/// Gain and cost of one machine or of all. The error budgets and the hosts' breakers are taken to allow everything.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SimulatedEffect {
     /// The machine; null: all.
     vm: Option<String>,
-    /// Mean harvest under the boundaries as they are.
+    /// Its name; null for all.
+    name: Option<String>,
+    /// The host that it was on last; null for all.
+    host: Option<String>,
+    /// Mean harvest under the boundaries as they are: of a machine while it was observed, of all together over the whole
+    /// time.
     harvest_before_bytes: u64,
     /// Mean harvest under the simulated boundary.
     harvest_after_bytes: u64,
@@ -174,16 +188,68 @@ pub(crate) struct SimulatedEffect {
     violations_before: u64,
     /// Promise violations under the simulated boundary.
     violations_after: u64,
+    /// Mean of what a balloon could add, under the boundaries as they are.
+    reclaimable_before_bytes: u64,
+    /// The same under the simulated boundary.
+    reclaimable_after_bytes: u64,
+    /// How often usage left the band that operators set, under the boundaries as they are.
+    boundary_violations_before: u64,
+    /// The same under the simulated boundary.
+    boundary_violations_after: u64,
+    /// Days of machines that were observed.
+    vm_days: f64,
+    /// Of these, days in windows that are short enough to hold a promise to account: no longer than the horizon. History
+    /// that was merged to hours is not.
+    judged_vm_days: f64,
+}
+
+/// The harvest of all machines in one of the equal spans that the time is cut into.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SimulatedPoint {
+    /// When the span begins.
+    at: Option<Timestamp>,
+    /// Mean harvest under the boundaries as they are.
+    harvest_before_bytes: u64,
+    /// Mean harvest under the simulated boundary.
+    harvest_after_bytes: u64,
+}
+
+impl From<predictor::SimulateBoundaryResponse> for SimulationResult {
+    fn from(result: predictor::SimulateBoundaryResponse) -> Self {
+        let point = |point: predictor::SimulatedPoint| SimulatedPoint {
+            at: time(point.at.as_ref()),
+            harvest_before_bytes: point.harvest_before_bytes,
+            harvest_after_bytes: point.harvest_after_bytes,
+        };
+        Self {
+            total: result.total.unwrap_or_default().into(),
+            vms: result.vms.into_iter().map(SimulatedEffect::from).collect(),
+            points: result.points.into_iter().map(point).collect(),
+            from: time(result.from.as_ref()),
+            to: time(result.to.as_ref()),
+            vms_simulated: result.vms_simulated,
+            windows: result.windows,
+            forecasts_made_anew: result.forecasts_made_anew,
+        }
+    }
 }
 
 impl From<predictor::SimulatedEffect> for SimulatedEffect {
     fn from(effect: predictor::SimulatedEffect) -> Self {
         Self {
             vm: text(&effect.vm_id),
+            name: text(&effect.vm_name),
+            host: text(&effect.host_id),
             harvest_before_bytes: effect.harvest_before_bytes,
             harvest_after_bytes: effect.harvest_after_bytes,
             violations_before: effect.violations_before,
             violations_after: effect.violations_after,
+            reclaimable_before_bytes: effect.reclaimable_before_bytes,
+            reclaimable_after_bytes: effect.reclaimable_after_bytes,
+            boundary_violations_before: effect.boundary_violations_before,
+            boundary_violations_after: effect.boundary_violations_after,
+            vm_days: effect.vm_days,
+            judged_vm_days: effect.judged_vm_days,
         }
     }
 }
@@ -326,6 +392,9 @@ async fn get_effective(
 }
 
 /// What a boundary would have gained and cost on stored history
+///
+/// Nothing is changed. Each machine at the scope is replayed twice from its roll-ups: under the boundaries as they are, and
+/// with these values in place of all that is set at the scope.
 #[utoipa::path(post, path = "/boundaries/{scope}/simulate", tag = "boundaries",
     params(("scope" = String, Path, description = "`vm:<uuid>`, `host:<id>`, `group:<label>=<value>` or `fleet`, percent-encoded")),
     request_body = Simulation,
@@ -337,23 +406,21 @@ async fn simulate(
     JsonBody(simulation): JsonBody<Simulation>,
 ) -> Result<Json<SimulationResult>, Problem> {
     query.finish()?;
-    let lookback = simulation.lookback.map_or(DEFAULT_LOOKBACK, |Span(lookback)| lookback);
-    let request = predictor::SimulateBoundaryRequest {
+    let mut request = tonic::Request::new(predictor::SimulateBoundaryRequest {
         scope,
         values: Some(simulation.values()),
-        lookback: Some(duration_to_proto(lookback)),
-    };
+        lookback: simulation.lookback.map(|Span(lookback)| duration_to_proto(lookback)),
+        from: simulation.from.map(to_proto),
+        to: simulation.to.map(to_proto),
+        max_vms: simulation.max_vms.unwrap_or_default().into(),
+        windows: Vec::new(),
+    });
+    request.set_timeout(SIMULATION);
     // Every predictor can: the history comes from the registry.
     let mut predictor = app.upstream.predictor(0).ok_or_else(|| {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the gateway knows no predictor that could simulate")
     })?;
-    let result = predictor.simulate_boundary(request).await?.into_inner();
-    Ok(Json(SimulationResult {
-        total: result.total.map(SimulatedEffect::from),
-        vms: result.vms.into_iter().map(SimulatedEffect::from).collect(),
-        from: time(result.from.as_ref()),
-        to: time(result.to.as_ref()),
-    }))
+    Ok(Json(predictor.simulate_boundary(request).await?.into_inner().into()))
 }
 
 /// The boundary with its etag as a header, the same text as in the body.

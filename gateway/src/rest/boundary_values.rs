@@ -110,12 +110,19 @@ with_boundary_values! {
 }
 
 with_boundary_values! {
-    /// A boundary to try out on stored history.
+    /// A boundary to try out on stored history: its values take the place of all that is set at the scope.
     #[derive(Debug, Deserialize, ToSchema)]
     #[serde(deny_unknown_fields)]
     Simulation {
-        /// How far back; 24h by default.
+        /// How far back from `to`, unless `from` says; 168h by default, at most 9600h.
         pub(super) lookback: Option<Span>,
+        /// History from here; what lies before it warms the machines up and counts nowhere.
+        pub(super) from: Option<Timestamp>,
+        /// Until here; now by default.
+        pub(super) to: Option<Timestamp>,
+        /// Machines in the answer at most: those for which most changes. 100 by default.
+        #[schema(minimum = 1, maximum = 10000)]
+        pub(super) max_vms: Option<u16>,
     }
 }
 

@@ -95,6 +95,7 @@ const GRPC: &str = "
     memharvest.registry.v1.ViolationService/ListViolations viewer
     memharvest.registry.v1.ViolationService/GetViolation viewer
     memharvest.registry.v1.ViolationService/WatchViolations viewer
+    memharvest.registry.v1.ViolationService/ListErrorBudgets viewer
     memharvest.registry.v1.ViolationService/AcknowledgeViolation operator
     memharvest.registry.v1.ViolationService/ExplainViolation operator
     memharvest.predictor.v1.PredictorService/SimulateBoundary operator

@@ -105,10 +105,24 @@ async fn what_holds_for_a_machine_knows_where_it_runs() {
 }
 
 #[tokio::test]
-async fn simulation_says_that_it_is_not_there_yet() {
+async fn a_simulation_is_a_predictors() {
     let mesh = Mesh::start().await;
-    let url = mesh.url("/api/v1/boundaries/fleet/simulate");
-    let body = json!({"floor_bytes": 5, "lookback": "24h"});
-    let problem = send_json(Method::POST, &url, &[], &body).await.problem(501);
-    assert_eq!(problem["detail"], "simulation comes with the next version");
+    let simulate = async |scope: &str, body: Value| {
+        send_json(Method::POST, &mesh.url(&format!("/api/v1/boundaries/{scope}/simulate")), &[], &body).await
+    };
+    let (from, to) = ("2026-11-01T00:00:00Z", "2026-11-02T00:00:00Z");
+    let body = json!({"floor_bytes": 5, "from": from, "to": to, "max_vms": 9});
+    let result = simulate("fleet", body).await.json();
+    let total = &result["total"];
+    assert_eq!((&total["vm"], &total["harvest_before_bytes"]), (&Value::Null, &json!(7)));
+    assert_eq!((&total["harvest_after_bytes"], &total["violations_after"]), (&json!(5), &json!(2)));
+    assert_eq!((&result["vms"][0]["host"], &result["vms"][0]["vm_days"]), (&json!("a"), &json!(1.5)));
+    assert_eq!((&result["from"], &result["to"]), (&json!(from), &json!(to)));
+    assert_eq!(result["points"], json!([{"at": from, "harvest_before_bytes": 7, "harvest_after_bytes": 5}]));
+    assert_eq!(result["windows"], 9);
+
+    let problem = simulate("host:a", json!({"floor_bytes": 6})).await.problem(400);
+    assert_eq!(problem["errors"][0]["field"], "floor_bytes");
+    simulate("fleet", json!({"floor": 6})).await.problem(400);
+    simulate("fleet", json!({"max_vms": -1})).await.problem(400);
 }

@@ -9,6 +9,7 @@ use memharvest_proto::predictor::v1::predictor_service_server::{PredictorService
 use memharvest_proto::predictor::v1::watch_forecasts_response::Event;
 use memharvest_proto::predictor::v1::*;
 use memharvest_services::proto_time::to_proto;
+use memharvest_services::rpc_error::invalid_field;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -132,9 +133,34 @@ impl PredictorService for Predictor {
 
     async fn simulate_boundary(
         &self,
-        _: Request<SimulateBoundaryRequest>,
+        request: Request<SimulateBoundaryRequest>,
     ) -> Result<Response<SimulateBoundaryResponse>, Status> {
-        Err(Status::unimplemented("simulation comes with the next version"))
+        // Months of history may take longer than any other call.
+        let patience = request.metadata().get("grpc-timeout").unwrap().to_str().unwrap();
+        assert!(["30S", "30000000u"].contains(&patience), "{patience}");
+        let request = request.into_inner();
+        if request.scope != "fleet" {
+            return Err(invalid_field("values.floor_bytes", "must be at most 5 bytes"));
+        }
+        let floor_bytes = request.values.unwrap_or_default().floor_bytes.unwrap_or_default();
+        let effect = SimulatedEffect {
+            harvest_before_bytes: 7,
+            harvest_after_bytes: floor_bytes,
+            violations_after: 2,
+            vm_days: 1.5,
+            ..SimulatedEffect::default()
+        };
+        let vm = SimulatedEffect { vm_id: vm_id("a", 0), host_id: "a".into(), ..effect.clone() };
+        let at = request.from;
+        Ok(Response::new(SimulateBoundaryResponse {
+            total: Some(effect),
+            vms: vec![vm],
+            points: vec![SimulatedPoint { at, harvest_before_bytes: 7, harvest_after_bytes: floor_bytes }],
+            from: request.from,
+            to: request.to,
+            windows: request.max_vms.unsigned_abs().into(),
+            ..SimulateBoundaryResponse::default()
+        }))
     }
 }
 

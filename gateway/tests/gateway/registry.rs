@@ -199,6 +199,13 @@ fn check(standing: Option<&Boundary>, etag: &str) -> Result<u64, Status> {
 
 #[tonic::async_trait]
 impl ViolationService for Registry {
+    async fn list_error_budgets(
+        &self,
+        _: Request<ListErrorBudgetsRequest>,
+    ) -> Answer<ListErrorBudgetsResponse> {
+        Ok(Response::new(ListErrorBudgetsResponse::default()))
+    }
+
     type WatchViolationsStream = Stream_<WatchViolationsResponse>;
 
     async fn record_violations(
@@ -288,6 +295,12 @@ impl HarvestService for Registry {
         let mut state = self.0.lock().unwrap();
         state.history_asked.push(request.into_inner());
         Ok(Response::new(QueryHistoryResponse { vms: state.vms.clone(), hosts: state.hosts.clone() }))
+    }
+
+    type StreamHistoryStream = Stream_<StreamHistoryResponse>;
+
+    async fn stream_history(&self, _: Request<StreamHistoryRequest>) -> Answer<Self::StreamHistoryStream> {
+        Err(Status::internal("the gateway must not hand this on"))
     }
 
     async fn list_latest(&self, _: Request<ListLatestRequest>) -> Answer<ListLatestResponse> {

@@ -113,12 +113,12 @@ async fn calls_are_handed_on_with_their_answers_and_errors() {
     let status = leases.list_leases(registry::ListLeasesRequest::default()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
     let mut predictors = PredictorServiceClient::new(channel(&mesh).await);
-    let request = predictor::SimulateBoundaryRequest::default();
-    let status = predictors.simulate_boundary(request).await.unwrap_err();
-    assert_eq!(
-        (status.code(), status.message()),
-        (Code::Unimplemented, "simulation comes with the next version")
-    );
+    let request = predictor::SimulateBoundaryRequest {
+        scope: "fleet".into(),
+        ..predictor::SimulateBoundaryRequest::default()
+    };
+    let simulated = predictors.simulate_boundary(request).await.unwrap().into_inner();
+    assert_eq!(simulated.total.unwrap().harvest_before_bytes, 7);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use libfuzzer_sys::fuzz_target;
 use memharvest_predictor::boundary_set::BoundarySet;
 use memharvest_predictor::domain::Signal;
 use memharvest_predictor::host::{Context, HostState};
+use memharvest_predictor::lease_set::LeaseSet;
 use memharvest_predictor::model::Prices;
 use memharvest_proto::collector::v1::{GuestMemory, HostMemory, HostReading, VmReading};
 use prost_types::{Duration, Timestamp};
@@ -71,7 +72,7 @@ fn vm(machine: &Machine) -> VmReading {
 }
 
 fuzz_target!(|steps: Vec<Step>| {
-    let (boundaries, budgets) = (BoundarySet::new(1, Vec::new()), Mutex::default());
+    let (boundaries, leases, budgets) = (BoundarySet::new(1, Vec::new()), LeaseSet::default(), Mutex::default());
     let (mut host, mut prices) = (HostState::default(), Prices::default());
     let mut now = 1_700_000_000_i64;
     for step in steps {
@@ -79,6 +80,7 @@ fuzz_target!(|steps: Vec<Step>| {
         let context = Context {
             predictor_id: "fuzz",
             boundaries: &boundaries,
+            leases: &leases,
             cold_start: 10.0,
             now: now as f64,
             tolerance: 5.0,

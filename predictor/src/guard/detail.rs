@@ -71,6 +71,10 @@ pub(super) fn sentence(reason: LimitedBy, inputs: &Inputs) -> String {
             effective.max_harvest_ratio.value * 100.0,
             set_by(effective.max_harvest_ratio.source)
         ),
+        LimitedBy::Excluded if effective.excluded.source == Source::Lease => {
+            "it consumes a lease: memory that was harvested once is not harvested again while the lease holds"
+                .to_owned()
+        }
         LimitedBy::Excluded => format!("excluded from harvesting{}", set_by(effective.excluded.source)),
         LimitedBy::Signal => {
             let only = effective.signal.value.map_or("the other signal", Signal::name);

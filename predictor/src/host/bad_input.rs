@@ -95,7 +95,8 @@ proptest! {
 
     #[test]
     fn no_reading_breaks_anything_and_nothing_rests_on_a_bad_one(steps in prop::collection::vec(any_step(), 1..120)) {
-        let (boundaries, budgets) = (BoundarySet::new(1, Vec::new()), Mutex::default());
+        let (boundaries, leases, budgets) =
+            (BoundarySet::new(1, Vec::new()), LeaseSet::default(), Mutex::default());
         let (mut host, mut prices, mut at) = (HostState::default(), Prices::default(), START);
         for step in steps {
             let read_at = match step.time {
@@ -106,6 +107,7 @@ proptest! {
             let context = Context {
                 predictor_id: "p",
                 boundaries: &boundaries,
+                leases: &leases,
                 cold_start: 30.0,
                 now: NOW + 86_400.0,
                 tolerance: 5.0,

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::boundary::Effective;
+use crate::boundary::{Effective, Source, Sourced};
 use crate::boundary_set::BoundarySet;
 
 /// What is in force, until the set changes.
 #[derive(Debug)]
 pub(super) struct Limits {
-    revision: (bool, u64),
+    revision: (bool, u64, bool),
     /// What is in force.
     pub(super) effective: Effective,
     /// The boundary versions that it rests on.
@@ -32,6 +32,8 @@ pub(super) struct Place<'a> {
     pub(super) vm_id: &'a str,
     pub(super) host_id: &'a str,
     pub(super) labels: &'a BTreeMap<String, String>,
+    /// Whether the machine uses memory that was leased for it.
+    pub(super) consumes: bool,
 }
 
 impl Limits {
@@ -41,13 +43,16 @@ impl Limits {
         boundaries: &BoundarySet,
         place: &Place<'_>,
     ) -> &'a Self {
-        let revision = (boundaries.is_known(), boundaries.revision());
+        let revision = (boundaries.is_known(), boundaries.revision(), place.consumes);
         cached.take_if(|cached| cached.revision != revision);
         cached.get_or_insert_with(|| {
-            let Place { vm_id, host_id, labels } = *place;
+            let Place { vm_id, host_id, labels, consumes } = *place;
             let (mut effective, version) = boundaries.effective(vm_id, host_id, labels);
             // An operator may have excluded it: until the boundaries are known, nothing is harvested.
             effective.excluded.value |= !boundaries.is_known();
+            if consumes && !effective.excluded.value {
+                effective.excluded = Sourced { value: true, source: Source::Lease };
+            }
             let budget = effective.error_budget_per_1000_vm_days.value.and_then(|per_1000_vm_days| {
                 let scope = boundaries.budget_scope(vm_id, host_id, labels)?;
                 Some(Budget { scope, per_1000_vm_days })

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::boundary::HostBasis;
 use crate::breaker::{self, RESERVE};
-use crate::convert::timestamp;
+use crate::convert::{seconds, timestamp};
 use crate::domain::{Seconds, real};
 
 /// A raise below this share waits.
@@ -23,7 +23,8 @@ pub(super) struct Reported {
 impl Reported {
     /// The record to send, where there is something to tell: the sum of the machines' harvest, or where an operator
     /// said so what the forecast of their sum yields, if that is more. No more than the host's available memory above
-    /// its reserve is told, and nothing where that is not known.
+    /// its reserve is told, and nothing where that is not known. It holds until the next one is due, and no longer than
+    /// the host's figures do after that: every cut in between is told.
     pub(super) fn tell(
         &mut self,
         at: Seconds,
@@ -47,7 +48,7 @@ impl Reported {
                 host_id: host.host_id.clone(),
                 read_at: Some(timestamp(at)),
                 harvestable_bytes: bytes,
-                valid_until: host.valid_until,
+                valid_until: host.valid_until.as_ref().map(|until| timestamp(seconds(until) + PATIENCE)),
                 breaker_open,
             }
         })
@@ -77,6 +78,31 @@ mod tests {
         assert_eq!(tell(20.0, 1051), None);
         assert_eq!(tell(75.0, 1051), Some(1051));
         assert_eq!(tell(80.0, 90_000), Some(45_000), "never more than is available above the reserve");
+    }
+
+    #[test]
+    fn what_was_told_holds_until_the_next_is_due() {
+        let mut reported = Reported::default();
+        let mut told_at = |at: Seconds| {
+            let valid_until = Some(timestamp(at + 15.0));
+            let host = Host {
+                total_bytes: Some(100_000),
+                available_bytes: Some(50_000),
+                harvestable_bytes: Some(1000),
+                valid_until,
+                ..Host::default()
+            };
+            reported
+                .tell(at, &host, HostBasis::Sum, false)
+                .and_then(|told| told.valid_until)
+                .map(|until| seconds(&until))
+        };
+        let mut valid_until = 0.0;
+        for step in 0..100_u8 {
+            let at = f64::from(step) * 5.0;
+            valid_until = told_at(at).unwrap_or(valid_until);
+            assert!(valid_until > at, "nothing to lease at {at}, though the host is well");
+        }
     }
 
     #[test]

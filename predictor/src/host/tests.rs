@@ -1,5 +1,7 @@
 use memharvest_proto::collector::v1::{GuestMemory, HostMemory, Quality, VmState as RunState};
-use memharvest_proto::registry::v1::{Boundary, BoundaryValues, ModelSnapshot, Violation, ViolationState};
+use memharvest_proto::registry::v1::{
+    Boundary, BoundaryValues, Lease, LeaseState, ModelSnapshot, Violation, ViolationState,
+};
 
 use super::*;
 use crate::snapshot;
@@ -48,6 +50,7 @@ fn reading(at: Seconds, vms: Vec<VmReading>) -> HostReading {
 struct Bench {
     host: HostState,
     boundaries: BoundarySet,
+    leases: LeaseSet,
     budgets: Mutex<Budgets>,
     records: Vec<Pending>,
 }
@@ -57,6 +60,7 @@ impl Bench {
         Self {
             host: HostState::default(),
             boundaries: BoundarySet::new(1, vec![]),
+            leases: LeaseSet::complete(),
             budgets: Mutex::default(),
             records: Vec::new(),
         }
@@ -66,6 +70,7 @@ impl Bench {
         Context {
             predictor_id: "p",
             boundaries: &self.boundaries,
+            leases: &self.leases,
             cold_start: 60.0,
             now,
             tolerance: 5.0,
@@ -170,6 +175,34 @@ fn unknown_boundaries_yield_nothing_and_say_so() {
     let waterfall = bench.host.explain(A, Signal::Rss).unwrap();
     let excluded = waterfall.terms.iter().find(|term| term.name() == pb::TermName::Excluded).unwrap();
     assert!(excluded.bytes > 0 && excluded.detail.contains("not known yet"), "{excluded:?}");
+}
+
+#[test]
+fn a_machine_that_consumes_a_lease_is_not_harvested_again() {
+    let mut bench = Bench::new();
+    let before = bench.run(START, 1800, |_| 2 * GIB);
+    assert!(before.vms[0].harvestable_bytes.unwrap() > GIB);
+    assert_eq!(before.host.as_ref().unwrap().leased_bytes, Some(0));
+    let mut lease = Lease {
+        lease_id: "l".into(),
+        host_id: before.host.as_ref().unwrap().host_id.clone(),
+        consumer_vm_id: A.into(),
+        bytes: 4 * GIB,
+        ..Lease::default()
+    };
+    lease.set_state(LeaseState::Live);
+    bench.leases.apply(&lease);
+    let leased = bench.run(START + 1800.0, 10, |_| 2 * GIB);
+    assert_eq!(leased.vms[0].harvestable_bytes, Some(0));
+    assert_eq!(leased.host.as_ref().unwrap().leased_bytes, Some(4 * GIB));
+    let waterfall = bench.host.explain(A, Signal::Rss).unwrap();
+    let excluded = waterfall.terms.iter().find(|term| term.name() == pb::TermName::Excluded).unwrap();
+    assert!(excluded.bytes > 0 && excluded.detail.contains("it consumes a lease"), "{excluded:?}");
+    assert!(adds_up(&waterfall));
+    lease.set_state(LeaseState::Released);
+    bench.leases.apply(&lease);
+    let after = bench.run(START + 1810.0, 900, |_| 2 * GIB);
+    assert!(after.vms[0].harvestable_bytes.unwrap() > GIB);
 }
 
 #[test]

@@ -1,16 +1,19 @@
 //! `HarvestService`: the durable history of usage, forecasts and harvest.
 
 use std::sync::Arc;
+use std::vec::IntoIter;
 
+use futures::stream::{self, BoxStream, StreamExt};
 use memharvest_proto::registry::v1::harvest_service_server::HarvestService;
 use memharvest_proto::registry::v1::query_history_request::Subject;
 use memharvest_proto::registry::v1::{
     ListLatestRequest, ListLatestResponse, QueryHistoryRequest, QueryHistoryResponse, RecordHarvestRequest,
-    RecordHarvestResponse,
+    RecordHarvestResponse, StreamHistoryRequest, StreamHistoryResponse,
 };
 use memharvest_services::mesh_clock::MeshClock;
 use memharvest_services::rpc_error::invalid_field;
 use memharvest_services::trace_context;
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 use tracing::Instrument;
 use uuid::Uuid;
@@ -20,7 +23,7 @@ use crate::check::Check;
 use crate::history::{merge_host, merge_vm};
 use crate::metrics::RegistryMetrics;
 use crate::page::Page;
-use crate::store::{Range, Store};
+use crate::store::{Range, Store, StoreError};
 use crate::time::now_to_ns;
 
 /// Most points of one answer.
@@ -38,10 +41,17 @@ const USUAL_STEPS_S: [i64; 3] = [3600, 6 * 3600, DAY_S];
 /// Longest step: a year.
 const LONGEST_STEP_S: i64 = 366 * DAY_S;
 
+/// Most machines of one stream of history.
+const MAX_VMS: usize = 1000;
+
+/// Whole histories that are read at once, over all streams: so many connections are always left for pages.
+const BULK_READS: usize = 2;
+
 /// Serves history from a store.
 #[derive(Debug)]
 pub struct HarvestRpc<S> {
     store: Arc<S>,
+    bulk: Arc<Semaphore>,
     clock: MeshClock,
     metrics: RegistryMetrics,
 }
@@ -49,7 +59,7 @@ pub struct HarvestRpc<S> {
 impl<S: Store> HarvestRpc<S> {
     /// `clock` is what windows of history run on.
     pub fn new(store: Arc<S>, clock: MeshClock, metrics: RegistryMetrics) -> Self {
-        Self { store, clock, metrics }
+        Self { store, bulk: Arc::new(Semaphore::new(BULK_READS)), clock, metrics }
     }
 
     fn now_s(&self) -> i64 {
@@ -92,6 +102,34 @@ fn step_of(asked_s: Option<i64>, range: Range, windows: usize) -> Option<i64> {
             USUAL_STEPS_S.into_iter().find(|step| points(*step) < MAX_POINTS).unwrap_or(LONGEST_STEP_S)
         })
     })
+}
+
+/// The histories that a stream still has to send.
+struct Rest<S> {
+    store: Arc<S>,
+    bulk: Arc<Semaphore>,
+    vms: IntoIter<Uuid>,
+    range: Range,
+}
+
+impl<S: Store> Rest<S> {
+    /// The next machine that was recorded in the range.
+    async fn next(mut self) -> Result<Option<(StreamHistoryResponse, Self)>, Status> {
+        while let Some(vm) = self.vms.next() {
+            let found = {
+                let turn = self.bulk.acquire().await;
+                let _turn = turn.map_err(|_| Status::unavailable("the registry is stopping"))?;
+                self.store.vm_series(vm, self.range).await
+            };
+            match found {
+                Ok(series) if series.windows.is_empty() => {}
+                Ok(series) => return Ok(Some((series, self))),
+                Err(StoreError::NotFound(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(None)
+    }
 }
 
 #[tonic::async_trait]
@@ -177,6 +215,28 @@ impl<S: Store> HarvestService for HarvestRpc<S> {
             response.coverage = self.store.coverage(host_id, self.now_s() - DAY_S).await?;
         }
         Ok(Response::new(response))
+    }
+
+    type StreamHistoryStream = BoxStream<'static, Result<StreamHistoryResponse, Status>>;
+
+    async fn stream_history(
+        &self,
+        request: Request<StreamHistoryRequest>,
+    ) -> Result<Response<Self::StreamHistoryStream>, Status> {
+        let request = request.into_inner();
+        let mut check = Check::default();
+        let count = request.vm_ids.len();
+        check.that((1..=MAX_VMS).contains(&count), "vm_ids", "must be 1 to 1000; ask in parts");
+        let mut vms = Vec::with_capacity(count.min(MAX_VMS));
+        for (i, vm_id) in request.vm_ids.iter().take(MAX_VMS).enumerate() {
+            vms.extend(check.vm(&format!("vm_ids[{i}]"), vm_id));
+        }
+        check.done()?;
+        let asked = QueryHistoryRequest { from: request.from, to: request.to, ..Default::default() };
+        let (range, _) = range_of(&asked, self.now_s())?;
+        let (store, bulk) = (Arc::clone(&self.store), Arc::clone(&self.bulk));
+        let rest = Rest { store, bulk, vms: vms.into_iter(), range };
+        Ok(Response::new(stream::try_unfold(rest, Rest::next).boxed()))
     }
 }
 

@@ -7,15 +7,18 @@ use futures::stream::{self, BoxStream, StreamExt};
 use memharvest_proto::registry::v1::violation_service_server::ViolationService;
 use memharvest_proto::registry::v1::{
     AcknowledgeViolationRequest, AcknowledgeViolationResponse, ExplainViolationRequest,
-    ExplainViolationResponse, GetViolationRequest, GetViolationResponse, ListViolationsRequest,
-    ListViolationsResponse, RecordViolationsRequest, RecordViolationsResponse, Violation, ViolationKind,
-    ViolationState, WatchViolationsRequest, WatchViolationsResponse,
+    ExplainViolationResponse, GetViolationRequest, GetViolationResponse, ListErrorBudgetsRequest,
+    ListErrorBudgetsResponse, ListViolationsRequest, ListViolationsResponse, RecordViolationsRequest,
+    RecordViolationsResponse, Violation, ViolationKind, ViolationState, WatchViolationsRequest,
+    WatchViolationsResponse,
 };
+use memharvest_services::mesh_clock::MeshClock;
 use memharvest_services::rpc_error::invalid_field;
 use memharvest_services::trace_context;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
+use super::error_budgets;
 use super::violation_check::{MAX_WRONG, check_violation};
 use super::{CHANGES, changed, now_ns};
 use crate::check::{Check, MAX_NOTE};
@@ -31,13 +34,14 @@ const MAX_VIOLATIONS: usize = 2000;
 #[derive(Debug)]
 pub struct ViolationRpc<S> {
     store: Arc<S>,
+    clock: MeshClock,
     metrics: RegistryMetrics,
 }
 
 impl<S: Store> ViolationRpc<S> {
-    /// Serves the violations of `store`.
-    pub fn new(store: Arc<S>, metrics: RegistryMetrics) -> Self {
-        Self { store, metrics }
+    /// Serves the violations of `store`; `clock` is what they run on.
+    pub fn new(store: Arc<S>, clock: MeshClock, metrics: RegistryMetrics) -> Self {
+        Self { store, clock, metrics }
     }
 }
 
@@ -201,6 +205,15 @@ impl<S: Store> ViolationService for ViolationRpc<S> {
         let violation =
             self.store.explain_violation(&request.violation_id, &request.explanation, &change).await?;
         Ok(Response::new(ExplainViolationResponse { violation: Some(violation) }))
+    }
+
+    async fn list_error_budgets(
+        &self,
+        _: Request<ListErrorBudgetsRequest>,
+    ) -> Result<Response<ListErrorBudgetsResponse>, Status> {
+        let now_s = self.clock.now().as_second();
+        let error_budgets = error_budgets::list(self.store.as_ref(), now_s).await?;
+        Ok(Response::new(ListErrorBudgetsResponse { error_budgets }))
     }
 
     type WatchViolationsStream = BoxStream<'static, Result<WatchViolationsResponse, Status>>;

@@ -22,12 +22,6 @@ pub(super) const SQLITE_BUSY: i32 = 5;
 pub(super) const SQLITE_LOCKED: i32 = 6;
 const SQLITE_FULL: i32 = 13;
 
-/// Two transactions wanted the same rows in another order; the same one may pass now.
-pub(super) fn is_conflict(error: &sqlx::Error) -> bool {
-    // serialization_failure, deadlock_detected
-    matches!(sql_state(error), Some("40001" | "40P01"))
-}
-
 fn of_sqlite(code: i32) -> Option<StoreError> {
     match code {
         SQLITE_BUSY | SQLITE_LOCKED => Some(StoreError::Unavailable("locked by another process".to_owned())),
@@ -42,7 +36,8 @@ fn of_postgres(state: &str) -> Option<StoreError> {
     match state {
         "53100" => Some(StoreError::Full),
         "53300" => busy("the server has no connection left"),
-        "40001" | "40P01" => busy("others change the same rows"),
+        // serialization_failure, deadlock_detected
+        "40001" | "40P01" => Some(StoreError::Conflict),
         "55P03" | "57014" => busy("a statement took too long"),
         "25006" => busy("this server only reads, as a standby does"),
         "57P01" | "57P02" | "57P03" => busy("the server is stopping or starting"),
@@ -62,6 +57,10 @@ impl From<sqlx::Error> for StoreError {
             sqlx::Error::PoolTimedOut => Self::Unavailable("no connection to it is free".to_owned()),
             sqlx::Error::PoolClosed => Self::Unavailable("it is being closed".to_owned()),
             sqlx::Error::Io(cause) => Self::Unavailable(format!("the connection broke: {cause}")),
+            // What is left of an answer when a connection breaks in the middle of it.
+            sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) => {
+                Self::Unavailable("the connection broke in the middle of an answer".to_owned())
+            }
             // SQLite says so in words alone where a temporary file does not fit.
             sqlx::Error::Database(database) if database.message().contains("disk is full") => Self::Full,
             _ => Self::Failed(Box::new(error)),

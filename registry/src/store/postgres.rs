@@ -32,11 +32,15 @@ mod audit;
 #[path = "sql/boundaries.rs"]
 mod boundaries;
 #[expect(clippy::duplicate_mod, reason = "one text for both databases")]
+#[path = "sql/budgets.rs"]
+mod budgets;
+#[expect(clippy::duplicate_mod, reason = "one text for both databases")]
 #[path = "sql/fields.rs"]
 mod fields;
 mod fold;
 mod harvest;
 mod history;
+mod import;
 #[expect(clippy::duplicate_mod, reason = "one text for both databases")]
 #[path = "sql/leases.rs"]
 mod leases;
@@ -57,6 +61,7 @@ mod tokens;
 mod violations;
 
 pub use address::{Address, AddressError};
+pub use import::ImportError;
 pub use open::OpenError;
 use partitions::Partitions;
 
@@ -73,6 +78,10 @@ const SESSION: &str = "SELECT set_config('statement_timeout', '30000', false), s
     set_config('client_min_messages', 'warning', false),
     set_config('synchronous_commit',
         CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false)";
+
+/// The windows of hosts, hourly ones included.
+const HOST_WINDOWS: &str = "(SELECT host_key, hour, window_s, vms_running FROM host_rollups
+    UNION ALL SELECT host_key, hour, window_s, vms_running FROM host_hours)";
 
 /// The channel of the hints; what is told is the counter and its value.
 const CHANNEL: &str = "memharvest";

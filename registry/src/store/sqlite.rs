@@ -32,6 +32,8 @@ mod agents;
 mod audit;
 #[path = "sql/boundaries.rs"]
 mod boundaries;
+#[path = "sql/budgets.rs"]
+mod budgets;
 #[path = "sql/fields.rs"]
 mod fields;
 mod fold;
@@ -49,6 +51,9 @@ mod tokens;
 #[path = "sql/violations.rs"]
 mod violations;
 
+/// The windows of hosts, hourly ones included.
+const HOST_WINDOWS: &str = "host_rollups";
+
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// Marks the file as ours (`PRAGMA application_id`): the letters `mhrv`.
@@ -58,6 +63,9 @@ const APPLICATION_ID: i32 = 0x6d68_7276;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 const READERS: u32 = 4;
+
+/// A transaction that writes waits for its turn before its first statement, not in the middle.
+const BEGIN: &str = "BEGIN IMMEDIATE";
 
 /// Why a database cannot be used; each tells its cure.
 #[derive(Debug, thiserror::Error)]
@@ -115,7 +123,7 @@ fn parent(path: &Path) -> &Path {
 pub struct SqliteStore {
     path: PathBuf,
     writer: SqlitePool,
-    reader: SqlitePool,
+    pub(super) reader: SqlitePool,
     hints: Hints,
     /// Held as long as the store is open; the system lets go of it when the process ends, however it ends. `None` beside a registry.
     _lock: Option<File>,
@@ -187,7 +195,15 @@ impl SqliteStore {
 
     /// A transaction that may write, from its first statement on.
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>> {
-        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+        match self.writer.begin_with(BEGIN).await {
+            // On a full disk SQLite gives up a transaction by itself, and the connection goes on to believe that it is within one: another
+            // takes its place.
+            Err(sqlx::Error::InvalidSavePointStatement) => {
+                self.writer.acquire().await?.close().await?;
+                Ok(self.writer.begin_with(BEGIN).await?)
+            }
+            begun => Ok(begun?),
+        }
     }
 
     /// A transaction of which no other with the same `subject` runs at the same time: here no other at all.

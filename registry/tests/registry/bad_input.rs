@@ -29,6 +29,7 @@ async fn agents() {
         (RegisterAgentRequest { instance_id: String::new(), ..good() }, "instance_id"),
         (RegisterAgentRequest { name: long.clone(), ..good() }, "name"),
         (RegisterAgentRequest { address: long.clone(), ..good() }, "address"),
+        (RegisterAgentRequest { name: "x\0".into(), ..good() }, "name"),
         (RegisterAgentRequest { labels: many, ..good() }, "labels"),
         (RegisterAgentRequest { labels: [("a=b".into(), "c".into())].into(), ..good() }, "labels[a=b]"),
         (RegisterAgentRequest { labels: [("a".into(), "\n".into())].into(), ..good() }, "labels[a]"),
@@ -76,6 +77,8 @@ async fn boundaries() {
         (SetBoundaryRequest { values: None, ..good() }, "values"),
         (SetBoundaryRequest { author: "x".repeat(1000), ..good() }, "author"),
         (SetBoundaryRequest { reason: "x".repeat(10_000), ..good() }, "reason"),
+        (SetBoundaryRequest { reason: "x".repeat(10 << 20), ..good() }, "reason"),
+        (SetBoundaryRequest { reason: "x\0".into(), ..good() }, "reason"),
         (values(BoundaryValues { headroom_ratio: Some(-0.1), ..none() }), "values.headroom_ratio"),
         (values(BoundaryValues { headroom_ratio: Some(f64::INFINITY), ..none() }), "values.headroom_ratio"),
         (

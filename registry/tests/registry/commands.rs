@@ -86,6 +86,31 @@ async fn a_backup_of_a_running_registry_is_restored_as_it_was() {
 }
 
 #[tokio::test]
+async fn a_registry_moves_to_a_server_and_goes_on_there() {
+    let (folder, path) = database();
+    let url = crate::postgres::database().await;
+    let registry = TestRegistry::start(&path, &[]).await;
+    registry.harvest().record_harvest(batch_of(vec![vm_window(1, T0)])).await.unwrap();
+    record(&registry, "before").await;
+    let busy = refused(&path, &["copy", &url]).await;
+    assert!(busy.contains("another registry is using it; stop that one"), "{busy}");
+    registry.stop().await;
+    let missing = refused(&folder.path().join("none.db"), &["copy", &url]).await;
+    assert!(missing.contains("there is no file"), "{missing}");
+    let file = refused(&path, &["copy", "other.db"]).await;
+    assert!(file.contains("no postgres:// URL"), "{file}");
+
+    let (code, _, told) = run(&path, &["copy", &url]).await;
+    assert!(code == 0 && told.contains("violations: 1 rows") && told.contains("may start with"), "{told}");
+    let again = run(&path, &["copy", &url]).await;
+    assert!(again.0 == 1 && again.2.contains("holds agents already; give an empty database"), "{again:?}");
+    let registry = TestRegistry::start(Path::new(&url), &[]).await;
+    record(&registry, "after").await;
+    assert_eq!(recorded(&registry).await, ["after", "before"]);
+    registry.stop().await;
+}
+
+#[tokio::test]
 async fn what_cannot_be_a_backup_is_refused() {
     let (folder, path) = database();
     TestRegistry::start(&path, &[]).await.stop().await;
@@ -185,7 +210,7 @@ async fn help_names_the_commands_and_nonsense_is_a_usage_error() {
         String::from_utf8(command.args(args).arg("--help").output().await.unwrap().stdout).unwrap()
     };
     let all = help(&[]).await;
-    for command in ["backup", "restore", "check", "token"] {
+    for command in ["backup", "restore", "copy", "check", "token"] {
         assert!(all.contains(&format!("memharvest-registry {command} ")), "{all}");
         assert!(help(&[command]).await.contains("--database"), "{command}");
     }

@@ -1,7 +1,9 @@
 //! History: recorded and read back.
 
 use memharvest_proto::registry::v1::query_history_request::Subject;
-use memharvest_proto::registry::v1::{ListLatestRequest, QueryHistoryRequest, RecordHarvestRequest};
+use memharvest_proto::registry::v1::{
+    ListLatestRequest, QueryHistoryRequest, RecordHarvestRequest, StreamHistoryRequest,
+};
 use tonic::Code;
 
 use crate::records::{T0, at, batch_of, coverage, harvest, host_window, lasting, vm_id, vm_window};
@@ -40,6 +42,43 @@ async fn history_is_merged_to_the_step_that_is_asked_for() {
     assert_eq!(wrong_fields(&client.query_history(nothing).await.unwrap_err()), ["vm_id"]);
     let nobody = query(Subject::Fleet(false), None);
     assert_eq!(wrong_fields(&client.query_history(nobody).await.unwrap_err()), ["vm_id"]);
+    registry.stop().await;
+}
+
+#[tokio::test]
+async fn whole_histories_come_machine_by_machine() {
+    let (_folder, path) = database();
+    let registry = TestRegistry::start(&path, &[]).await;
+    let mut client = registry.harvest();
+    let batch = batch_of((0..3).flat_map(|vm| (0..24).map(move |i| vm_window(vm, T0 + i * 300))).collect());
+    client.record_harvest(batch).await.unwrap();
+    let asked = StreamHistoryRequest {
+        vm_ids: vec![vm_id(2), vm_id(7), vm_id(0)],
+        from: at(T0 + 300),
+        to: at(T0 + 1200),
+    };
+    let mut answers = client.stream_history(asked.clone()).await.unwrap().into_inner();
+    let mut found = Vec::new();
+    while let Some(answer) = answers.message().await.unwrap() {
+        let starts: Vec<i64> =
+            answer.windows.iter().map(|window| window.window_start.as_ref().unwrap().seconds - T0).collect();
+        assert_eq!(starts, [300, 600, 900]);
+        assert_eq!(answer.host_id, vm_window(0, T0).host_id);
+        assert!(answer.windows.iter().all(|window| window.vm_id.is_empty() && window.readings > 0));
+        found.push(answer.vm_id);
+    }
+    assert_eq!(found, [vm_id(2), vm_id(0)], "what was never recorded is left out");
+
+    let wrong =
+        |request| async { wrong_fields(&registry.harvest().stream_history(request).await.unwrap_err()) };
+    assert_eq!(wrong(StreamHistoryRequest::default()).await, ["vm_ids"]);
+    let nobody = StreamHistoryRequest { vm_ids: vec![vm_id(1), "no uuid".to_owned()], ..asked.clone() };
+    assert_eq!(wrong(nobody).await, ["vm_ids[1]"]);
+    assert_eq!(
+        wrong(StreamHistoryRequest { vm_ids: vec![vm_id(1); 1001], ..asked.clone() }).await,
+        ["vm_ids"]
+    );
+    assert_eq!(wrong(StreamHistoryRequest { from: at(T0 + 5000), ..asked }).await, ["from"]);
     registry.stop().await;
 }
 

@@ -37,14 +37,9 @@ host all all 127.0.0.1/32 trust
 ";
 
 /// A crash of the server, which is all that tests bring about, loses nothing that the system has taken.
-const SETTINGS: [&str; 6] = [
-    "fsync=off",
-    "full_page_writes=off",
-    "shared_buffers=64MB",
-    "jit=off",
-    "unix_socket_directories=",
-    "listen_addresses=127.0.0.1",
-];
+const QUICK: [&str; 3] = ["fsync=off", "full_page_writes=off", "shared_buffers=64MB"];
+
+const SETTINGS: [&str; 3] = ["jit=off", "unix_socket_directories=", "listen_addresses=127.0.0.1"];
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -127,12 +122,17 @@ fn template() -> PathBuf {
 impl Server {
     /// Starts a server of this test's own.
     pub(crate) async fn start() -> Self {
+        Self::start_with(&QUICK).await
+    }
+
+    /// Starts a server with further settings.
+    pub(crate) async fn start_with(settings: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap().keep();
         succeed(Command::new("cp").arg("-a").arg(template()).arg(folder.join("data")));
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut server = program("postgres");
         server.arg("-D").arg(folder.join("data")).args(["-p", &port.to_string()]);
-        for setting in SETTINGS {
+        for setting in SETTINGS.iter().chain(settings) {
             server.args(["-c", setting]);
         }
         let mut keeper = Command::new("bash");
@@ -167,6 +167,16 @@ impl Server {
     /// Stops it as in a crash; what it holds stays.
     pub(crate) fn kill(&mut self) {
         self.command("kill");
+    }
+
+    /// Stops it after the work in hand, as for a restart.
+    pub(crate) fn stop(&mut self) {
+        self.command("stop");
+    }
+
+    /// Where it listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// Starts it again.

@@ -1,12 +1,13 @@
 //! The ledger: recorded, annotated, watched.
 
 use memharvest_proto::registry::v1::{
-    AcknowledgeViolationRequest, ExplainViolationRequest, GetViolationRequest, ListViolationsRequest,
-    RecordViolationsRequest, Violation, ViolationState, WatchViolationsRequest,
+    AcknowledgeViolationRequest, BoundaryValues, ExplainViolationRequest, GetViolationRequest,
+    ListErrorBudgetsRequest, ListViolationsRequest, RecordHarvestRequest, RecordViolationsRequest,
+    SetBoundaryRequest, Violation, ViolationState, WatchViolationsRequest,
 };
 use tonic::Code;
 
-use crate::records::{T0, closed, violation};
+use crate::records::{T0, batch_of, closed, host_window, violation, vm_id, vm_window};
 use crate::server::{PATIENCE, TestRegistry, database, next};
 
 fn record(violations: Vec<Violation>) -> RecordViolationsRequest {
@@ -99,4 +100,45 @@ async fn a_watch_ends_when_the_registry_stops() {
     registry.stop().await;
     let end = tokio::time::timeout(PATIENCE, watch.message()).await.expect("an end in time").unwrap_err();
     assert_eq!(end.code(), Code::Unavailable);
+}
+
+#[tokio::test]
+async fn error_budgets_are_worked_out_from_the_ledger() {
+    let (_folder, path) = database();
+    let registry = TestRegistry::start(&path, &[]).await;
+    let now = jiff::Timestamp::now().as_second();
+    let budgets = async || {
+        let all = registry.violations().list_error_budgets(ListErrorBudgetsRequest {}).await.unwrap();
+        all.into_inner().error_budgets
+    };
+    assert!(budgets().await.is_empty(), "no boundary sets one");
+    for (scope, per_1000) in [("fleet", 1000.0), (&format!("vm:{}", vm_id(7)), 1.0)] {
+        let values =
+            BoundaryValues { error_budget_per_1000_vm_days: Some(per_1000), ..BoundaryValues::default() };
+        let set = SetBoundaryRequest { scope: scope.to_owned(), values: Some(values), ..Default::default() };
+        registry.boundaries().set_boundary(set).await.unwrap();
+    }
+    // Three machines for an hour: ninety machine-days in thirty days, and as many violations allowed.
+    let hour = (now / 3600 - 1) * 3600;
+    let hosts = (0..12).map(|i| host_window("h", hour + i * 300)).collect();
+    let batch = RecordHarvestRequest { hosts, ..batch_of(vec![vm_window(7, hour)]) };
+    registry.harvest().record_harvest(batch).await.unwrap();
+    let violations = vec![
+        violation("a", 1, now - 60, 1),
+        violation("b", 7, now - 60, 1),
+        violation("old", 1, now - 31 * 86_400, 1),
+    ];
+    let request = RecordViolationsRequest { predictor_id: "p".to_owned(), violations };
+    registry.violations().record_violations(request).await.unwrap();
+    let [fleet, own] = &budgets().await[..] else { panic!("two budgets") };
+    assert_eq!((fleet.scope.as_str(), fleet.version, fleet.violations), ("fleet", 1, 1));
+    let hours = fleet.vm_days * 24.0;
+    assert!(
+        (hours - (3.0 - 1.0 / 12.0)).abs() < 1e-9,
+        "without the machine that has a budget of its own: {fleet:?}"
+    );
+    assert!(fleet.allowed > 40.0 && fleet.remaining_ratio > 0.9 && fleet.remaining_ratio < 1.0, "{fleet:?}");
+    assert_eq!((own.scope.as_str(), own.violations), (format!("vm:{}", vm_id(7)).as_str(), 1));
+    assert!(own.remaining_ratio < 1e-9, "{own:?}");
+    registry.stop().await;
 }

@@ -1,15 +1,15 @@
-//! What every store does with snapshots of models, tokens and the audit log.
+//! What every store does with snapshots of models, tokens, the audit log and what budgets are worked out from.
 
-use memharvest_proto::registry::v1::{ModelSnapshot, Role};
+use memharvest_proto::registry::v1::{HostRollup, ModelSnapshot, RecordHarvestRequest, Role, ViolationKind};
 use memharvest_registry::snapshot::checksum;
 use memharvest_registry::store::{AuditFilter, Change, NewToken, Store, StoreError};
 use memharvest_registry::time::instant_from_ns;
 use uuid::Uuid;
 
-use crate::records::{T0, at, violation, vm_id};
+use crate::records::{T0, at, batch_of, host_window, lasting, violation, vm_id};
 use crate::{NS, by};
 
-fn snapshot(number: u128, taken_at: i64, state: &[u8]) -> ModelSnapshot {
+pub(crate) fn snapshot(number: u128, taken_at: i64, state: &[u8]) -> ModelSnapshot {
     ModelSnapshot {
         vm_id: vm_id(number),
         host_id: format!("h{}", number % 2),
@@ -81,6 +81,31 @@ pub(crate) async fn a_token_is_found_by_the_hash_of_its_secret(store: impl Store
         told,
         [("token.revoke", "a", "bob"), ("token.create", "b", "ann"), ("token.create", "a", "ann")]
     );
+}
+
+pub(crate) async fn broken_promises_and_machine_time_are_summed(store: impl Store) {
+    let mut all: Vec<_> =
+        (0_u128..5).map(|i| violation(&format!("v{i}"), i % 2, T0 + i64::try_from(i).unwrap(), 1)).collect();
+    all[4].set_kind(ViolationKind::Forecast);
+    all[3].host_id = "i".to_owned();
+    store.record_violations("p", &all).await.unwrap();
+    let mut broken = store.broken_promises((T0 + 1) * NS).await.unwrap();
+    broken.sort_by_key(|one| (one.vm, one.host_id.clone()));
+    let told: Vec<_> = broken.iter().map(|one| (one.vm.as_u128(), one.host_id.as_str(), one.count)).collect();
+    assert_eq!(told, [(0, "h", 1), (1, "h", 1), (1, "i", 1)]);
+
+    let hosts = vec![
+        host_window("h", T0 - 3600),
+        host_window("h", T0),
+        HostRollup { window: lasting(60), ..host_window("h", T0 + 300) },
+        host_window("i", T0 + 7200),
+    ];
+    store.record_harvest(&RecordHarvestRequest { hosts, ..batch_of(vec![]) }).await.unwrap();
+    let mut time = store.machine_time(T0 + 5).await.unwrap();
+    time.sort_by_key(|one| one.host_id.clone());
+    let told: Vec<_> =
+        time.iter().map(|one| (one.host_id.as_str(), one.vm_seconds, one.since_s - T0)).collect();
+    assert_eq!(told, [("h", 3 * 360, 0), ("i", 3 * 300, 7200)]);
 }
 
 pub(crate) async fn the_audit_log_is_searched_by_any_filter(store: impl Store) {

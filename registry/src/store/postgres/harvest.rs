@@ -11,7 +11,7 @@ use super::partitions::{COVERAGE, HOST_ROLLUPS, VM_ROLLUPS};
 use super::rollups::{start_s, window_or_null};
 use super::{PostgresStore, fields};
 use crate::history::HOUR_S;
-use crate::store::failure::{is_conflict, sql_state};
+use crate::store::failure::sql_state;
 use crate::store::{Result, StoreError};
 use crate::time::{duration_to_ns, instant_to_ns};
 
@@ -304,10 +304,14 @@ async fn record_coverage(
 
 /// Whether the same batch may pass at another try: others had the same rows, or a partition was dropped meanwhile.
 fn may_pass(error: &StoreError) -> bool {
-    let StoreError::Failed(cause) = error else { return false };
-    let Some(error) = cause.downcast_ref::<sqlx::Error>() else { return false };
-    // check_violation: no partition; undefined_table and internal_error: it went while it was waited for.
-    is_conflict(error) || matches!(sql_state(error), Some("23514" | "42P01" | "XX000"))
+    match error {
+        StoreError::Conflict => true,
+        // check_violation: no partition; undefined_table and internal_error: it went while it was waited for.
+        StoreError::Failed(cause) => cause
+            .downcast_ref::<sqlx::Error>()
+            .is_some_and(|error| matches!(sql_state(error), Some("23514" | "42P01" | "XX000"))),
+        _ => false,
+    }
 }
 
 impl PostgresStore {

@@ -1,12 +1,14 @@
 //! Reading history, and removing the oldest: windows as they were recorded, and hourly ones of older days.
 
-use memharvest_proto::registry::v1::{CoverageRollup, HostRollup, RecordHarvestRequest, VmRollup};
+use memharvest_proto::registry::v1::{
+    CoverageRollup, HostRollup, RecordHarvestRequest, StreamHistoryResponse, VmRollup,
+};
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, QueryBuilder, Row};
 use uuid::Uuid;
 
 use super::partitions::{ALL, COVERAGE, HOST_HOURS, HOST_ROLLUPS, VM_HOURS, VM_ROLLUPS};
-use super::rollups::{get_coverage, get_host_rollup, get_vm_rollup};
+use super::rollups::{SERIES_COLUMNS, get_coverage, get_host_rollup, get_vm_rollup, series_window};
 use super::{PostgresStore, fields};
 use crate::history::{HOUR_S, without_folded_host, without_folded_vm};
 use crate::store::{HarvestStore, Range, Result, StoreError, Stored};
@@ -105,6 +107,19 @@ impl HarvestStore for PostgresStore {
         let join = "JOIN vms s ON s.vm_key = r.vm_key JOIN hosts h ON h.host_key = r.host_key";
         let rows = self.windows(&VMS, select, join, found.try_get("vm_key")?, range).await?;
         Ok(without_folded_vm(rows.iter().map(get_vm_rollup).collect::<sqlx::Result<_>>()?))
+    }
+
+    async fn vm_series(&self, vm: Uuid, range: Range) -> Result<StreamHistoryResponse> {
+        let (key, vm_name, host_id): (i32, String, String) = sqlx::query_as(
+            "SELECT v.vm_key, v.name, h.host_id FROM vms v JOIN hosts h ON h.host_key = v.host_key WHERE v.vm_id = $1",
+        )
+        .bind(vm.as_bytes().as_slice())
+        .fetch_optional(&self.reader)
+        .await?
+        .ok_or_else(|| StoreError::NotFound(format!("machine {vm}")))?;
+        let rows = self.windows(&VMS, SERIES_COLUMNS, "", key, range).await?;
+        let windows = without_folded_vm(rows.iter().map(series_window).collect::<sqlx::Result<_>>()?);
+        Ok(StreamHistoryResponse { vm_id: vm.to_string(), vm_name, host_id, windows })
     }
 
     async fn host_history(&self, host_id: &str, range: Range) -> Result<Vec<HostRollup>> {

@@ -38,6 +38,34 @@ pub(super) fn get_vm_rollup(row: &Row) -> sqlx::Result<VmRollup> {
     })
 }
 
+/// The columns of a window without its machine and its host, in the order of [`series_window`].
+pub(super) const SERIES_COLUMNS: &str = "r.hour, r.offset_s, r.window_s, r.readings, r.quality, r.allocated, r.rss_max, r.rss_mean,
+    r.demand_max, r.demand_mean, r.predicted_rss, r.predicted_demand, r.harvestable, r.reclaimable, r.maximum";
+
+/// A window without its machine and its host. Columns go by their places: there are many rows.
+pub(super) fn series_window(row: &Row) -> sqlx::Result<VmRollup> {
+    let bytes = |place: usize| Ok::<_, sqlx::Error>(row.try_get::<Option<i64>, _>(place)?.map(fields::count));
+    let (hour, offset): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+    let length: Option<i64> = row.try_get(2)?;
+    Ok(VmRollup {
+        window_start: Some(prost_types::Timestamp { seconds: hour * 3600 + offset, nanos: 0 }),
+        window: Some(prost_types::Duration { seconds: length.unwrap_or(USUAL_WINDOW_S), nanos: 0 }),
+        readings: fields::small(row.try_get(3)?),
+        quality: row.try_get(4)?,
+        allocated_bytes: bytes(5)?,
+        rss_max_bytes: bytes(6)?,
+        rss_mean_bytes: bytes(7)?,
+        demand_max_bytes: bytes(8)?,
+        demand_mean_bytes: bytes(9)?,
+        predicted_rss_bytes: bytes(10)?,
+        predicted_demand_bytes: bytes(11)?,
+        harvestable_bytes: bytes(12)?,
+        reclaimable_bytes: bytes(13)?,
+        maximum_bytes: bytes(14)?,
+        ..VmRollup::default()
+    })
+}
+
 pub(super) fn get_host_rollup(row: &Row) -> sqlx::Result<HostRollup> {
     let (window_start, window) = window(row)?;
     Ok(HostRollup {

@@ -1,11 +1,13 @@
 //! Reading history, and pruning it.
 
-use memharvest_proto::registry::v1::{CoverageRollup, HostRollup, RecordHarvestRequest, VmRollup};
+use memharvest_proto::registry::v1::{
+    CoverageRollup, HostRollup, RecordHarvestRequest, StreamHistoryResponse, VmRollup,
+};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite};
 use uuid::Uuid;
 
-use super::rollups::{get_coverage, get_host_rollup, get_vm_rollup};
+use super::rollups::{SERIES_COLUMNS, get_coverage, get_host_rollup, get_vm_rollup, series_window};
 use super::{SqliteStore, fields};
 use crate::history::{without_folded_host, without_folded_vm};
 use crate::store::{HarvestStore, Range, Result, StoreError, Stored};
@@ -34,7 +36,7 @@ impl SqliteStore {
         let hours = HOURS.replace("rollups", table);
         let sql = format!(
             "{hours} {select} FROM hours CROSS JOIN {table} r ON r.hour = hours.hour AND r.{key} = $3
-             JOIN hosts h ON h.host_key = r.host_key {join}
+             {join}
              WHERE r.hour * 3600 + r.offset_s >= $4 AND r.hour * 3600 + r.offset_s < $5 LIMIT $6"
         );
         let limit = i64::try_from(range.limit).unwrap_or(i64::MAX).saturating_add(1);
@@ -78,9 +80,23 @@ impl HarvestStore for SqliteStore {
             .await?
             .ok_or_else(|| StoreError::NotFound(format!("machine {vm}")))?;
         let select = "SELECT r.*, h.host_id, v.vm_id, v.name AS vm_name";
-        let join = "JOIN vms v ON v.vm_key = r.vm_key";
+        let join = "JOIN hosts h ON h.host_key = r.host_key JOIN vms v ON v.vm_key = r.vm_key";
         let rows = self.windows("vm_rollups", "vm_key", select, join, key, range).await?;
         Ok(without_folded_vm(rows.iter().map(get_vm_rollup).collect::<sqlx::Result<_>>()?))
+    }
+
+    async fn vm_series(&self, vm: Uuid, range: Range) -> Result<StreamHistoryResponse> {
+        let (key, vm_name, host_id): (i64, String, String) = sqlx::query_as(
+            "SELECT v.vm_key, v.name, h.host_id FROM vms v JOIN hosts h ON h.host_key = v.host_key WHERE v.vm_id = $1",
+        )
+        .bind(vm.as_bytes().as_slice())
+        .fetch_optional(&self.reader)
+        .await?
+        .ok_or_else(|| StoreError::NotFound(format!("machine {vm}")))?;
+        let select = format!("SELECT {SERIES_COLUMNS}");
+        let rows = self.windows("vm_rollups", "vm_key", &select, "", key, range).await?;
+        let windows = without_folded_vm(rows.iter().map(series_window).collect::<sqlx::Result<_>>()?);
+        Ok(StreamHistoryResponse { vm_id: vm.to_string(), vm_name, host_id, windows })
     }
 
     async fn host_history(&self, host_id: &str, range: Range) -> Result<Vec<HostRollup>> {
@@ -90,7 +106,14 @@ impl HarvestStore for SqliteStore {
             .await?
             .ok_or_else(|| StoreError::NotFound(format!("host {host_id}")))?;
         let rows = self
-            .windows("host_rollups", "host_key", "SELECT r.*, h.host_id, h.name AS host_name", "", key, range)
+            .windows(
+                "host_rollups",
+                "host_key",
+                "SELECT r.*, h.host_id, h.name AS host_name",
+                "JOIN hosts h ON h.host_key = r.host_key",
+                key,
+                range,
+            )
             .await?;
         Ok(without_folded_host(rows.iter().map(get_host_rollup).collect::<sqlx::Result<_>>()?))
     }

@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 
 /// A moment, or how long before now it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum When {
+pub(crate) enum When {
     /// At this time.
     At(Timestamp),
     /// So long ago.
@@ -18,7 +18,7 @@ pub(super) enum When {
 
 impl When {
     /// The moment, seen from `now`.
-    pub(super) fn before(self, now: Timestamp) -> Timestamp {
+    pub(crate) fn before(self, now: Timestamp) -> Timestamp {
         match self {
             Self::At(time) => time,
             Self::Ago(span) => now.checked_sub(span).unwrap_or(Timestamp::UNIX_EPOCH),
