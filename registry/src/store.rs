@@ -493,6 +493,9 @@ pub trait AuditStore: Send + Sync + 'static {
         filter: &AuditFilter,
         limit: u32,
     ) -> impl Future<Output = Result<Vec<AuditEvent>>> + Send;
+
+    /// Notes that a caller was refused: `change` says who, why and when, `subject` what it tried.
+    fn note_refusal(&self, subject: &str, change: &Change) -> impl Future<Output = Result<()>> + Send;
 }
 
 /// A whole store.
