@@ -8,7 +8,7 @@ mod serve;
 mod ticket;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use memharvest_services::tls::identity::{Identity, Role};
@@ -72,8 +72,8 @@ enum Action {
         #[arg(long, value_name = "ID")]
         host: String,
         /// Where `certs serve` is reached, such as <https://ca.example.org:7409>
-        #[arg(long, value_name = "URL")]
-        url: String,
+        #[arg(long, env = "MEMHARVEST_CA_URL", value_name = "URL")]
+        ca_url: String,
         /// A DNS name or an address of the host, for its certificate; repeat it for several
         #[arg(long = "san", value_name = "NAME|ADDRESS")]
         names: Vec<String>,
@@ -103,14 +103,11 @@ enum Action {
         #[arg(value_name = "TICKET", required_unless_present = "kubernetes_token")]
         ticket: Option<PathBuf>,
         /// The file of a service account's token for the audience memharvest-certs
-        #[arg(long, value_name = "FILE", conflicts_with = "ticket", requires_all = ["url", "ca_cert"])]
+        #[arg(long, value_name = "FILE", conflicts_with = "ticket", requires = "ca_url")]
         kubernetes_token: Option<PathBuf>,
         /// Where `certs serve` is reached; a ticket knows it
-        #[arg(long, env = "MEMHARVEST_CERTS_URL", value_name = "URL")]
-        url: Option<String>,
-        /// The authority's certificate; a ticket has it
-        #[arg(long, value_name = "FILE")]
-        ca_cert: Option<PathBuf>,
+        #[arg(long, env = "MEMHARVEST_CA_URL", value_name = "URL")]
+        ca_url: Option<String>,
         /// Folder for ca.crt, tls.crt and tls.key
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
@@ -118,8 +115,8 @@ enum Action {
     /// Exchange this host's certificate for a fresh one, before it expires
     Renew {
         /// Where `certs serve` is reached
-        #[arg(long, env = "MEMHARVEST_CERTS_URL", value_name = "URL")]
-        url: String,
+        #[arg(long, env = "MEMHARVEST_CA_URL", value_name = "URL")]
+        ca_url: String,
         /// Folder of ca.crt, tls.crt and tls.key
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
@@ -201,7 +198,7 @@ fn valid_for(text: &str) -> Result<Duration, String> {
 ///
 /// # Errors
 /// See [`CertsError`].
-pub(crate) async fn run(out: Output, args: &CertsArgs) -> Result<(), crate::Failure> {
+pub(crate) async fn run(out: Output, ca: Option<&Path>, args: &CertsArgs) -> Result<(), crate::Failure> {
     let now = std::time::SystemTime::now();
     let member = |role, name: &str| Identity::new(role, name).map_err(CertsError::Usage);
     match &args.action {
@@ -218,10 +215,11 @@ pub(crate) async fn run(out: Output, args: &CertsArgs) -> Result<(), crate::Fail
             let expires = files::expiry(&certificate);
             out.print(&format!("{} in {}, until {expires}\n", wanted.identity, folder.display()))
         }
-        Action::Ticket { kept, host, url, names, ttl, valid } => {
+        Action::Ticket { kept, host, ca_url, names, ttl, valid } => {
             let identity = member(Role::Collector, host)?;
             let wanted = Wanted { identity, names: names.clone(), valid: *valid };
-            out.print(&ticket::give(&Authority::load(&kept.folder)?, &kept.folder, url, &wanted, now, *ttl)?)
+            let authority = Authority::load(&kept.folder)?;
+            out.print(&ticket::give(&authority, &kept.folder, ca_url, &wanted, now, *ttl)?)
         }
         Action::Serve { kept, listen, names, kubernetes } => {
             let authority = Authority::load(&kept.folder)?;
@@ -231,15 +229,16 @@ pub(crate) async fn run(out: Output, args: &CertsArgs) -> Result<(), crate::Fail
         Action::Join { ticket: Some(ticket), out: folder, .. } => {
             out.print(&join::by_ticket(ticket, folder).await?)
         }
-        Action::Join { kubernetes_token, url, ca_cert, out: folder, .. } => {
-            let (Some(token), Some(url), Some(ca)) = (kubernetes_token, url, ca_cert) else {
-                return Err(CertsError::Usage("give a ticket, or --kubernetes-token".into()).into());
+        Action::Join { kubernetes_token, ca_url, out: folder, .. } => {
+            let (Some(token), Some(url), Some(ca)) = (kubernetes_token, ca_url, ca) else {
+                let both = "give a ticket, or --kubernetes-token with --ca-url and --ca";
+                return Err(CertsError::Usage(both.into()).into());
             };
             out.print(&join::by_token(token, url, ca, folder).await?)
         }
-        Action::Renew { url, out: folder, every: None } => out.print(&join::renew(url, folder).await?),
-        Action::Renew { url, out: folder, every: Some(every) } => {
-            join::keep_renewing(url, folder, *every, out).await
+        Action::Renew { ca_url, out: folder, every: None } => out.print(&join::renew(ca_url, folder).await?),
+        Action::Renew { ca_url, out: folder, every: Some(every) } => {
+            join::keep_renewing(ca_url, folder, *every, out).await
         }
     }
 }

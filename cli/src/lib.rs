@@ -120,7 +120,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Doctor(args) => verbs::doctor::run(&context, args).await,
         Verb::Report(args) => verbs::report::run(&context, args).await,
         Verb::Backtest(args) => verbs::backtest::run(&context, args).await,
-        Verb::Certs(args) => certs::run(context.out, args).await,
+        Verb::Certs(args) => certs::run(context.out, cli.connection.ca.as_deref(), args).await,
         Verb::UpKeeper(args) => up::keeper::run(args).map_err(Failure::Keeper),
     }
 }
@@ -147,7 +147,7 @@ mod tests {
         assert!(parse("memharvest hosts --url https://a --ca a.crt").is_ok());
         assert!(parse("memharvest certs issue registry r --san r.example --out r").is_ok());
         assert!(parse("memharvest certs issue collector * --out c").is_ok());
-        assert!(parse("memharvest certs ticket --host h1 --url https://ca:7409").is_ok());
+        assert!(parse("memharvest certs ticket --host h1 --ca-url https://ca:7409").is_ok());
         assert!(parse("memharvest vms web --explain --signal demand --url http://a:1").is_ok());
         for wrong in [
             "memharvest up --simulate 2x5 --trace a.csv",

@@ -89,6 +89,9 @@ pub async fn run(settings: CollectorSettings, stop: Stop) -> anyhow::Result<()> 
     let own_metrics = CollectorMetrics::new(&metrics, kind == SourceKind::Libvirt)?;
     let readiness = Readiness::default();
     let mesh = common.mesh.start(&metrics, &stop)?;
+    if let (Some(mesh), SourceKind::Libvirt) = (&mesh, kind) {
+        mesh.check_agent(Role::Collector, &host.id)?;
+    }
     let clients = ClientOptions::new(&metrics, DESCRIPTORS)?.mesh(mesh.as_ref());
     let channel = |role: Role, url: &str| {
         let refused = |error| SettingsError::Refused(format!("--{role}: {error}"));

@@ -135,7 +135,7 @@ async fn goes_on(mesh: &Apart) {
         let hosts = api(mesh, "/hosts").await?;
         let host = &hosts["hosts"][0];
         let read_at: Timestamp = host["read_at"].as_str().with_context(|| hosts.to_string())?.parse()?;
-        ensure!(host["host"] == "sim-1" && host["state"] == "online" && read_at > now, "{hosts}");
+        ensure!(host["host"] == "sim-1" && host["state"] == "live" && read_at > now, "{hosts}");
         Ok(())
     })
     .await
@@ -173,7 +173,7 @@ async fn who_is_no_member_or_speaks_for_another_is_refused_and_audited() {
     let shown = elsewhere.folder("stranger");
     std::fs::copy(certificates.folder("ca/ca.crt"), shown.join("ca.crt")).unwrap();
     let stranger = Rogue::start(&mesh, &shown);
-    audited(&mesh, "a stranger at 127.0.0.1", "handshake", "UnknownIssuer").await;
+    audited(&mesh, "a stranger at 127.0.0.1", "handshake", "invalid peer certificate").await;
     stranger.says("the registry does not hear").await;
     // And one who has no certificate at all: a plain request to the mesh's port.
     let plain = mesh.url("registry").replace("https", "http");
@@ -281,7 +281,7 @@ async fn a_host_joins_with_a_ticket_and_renews_by_itself() {
     .await
     .unwrap();
 
-    let ticket = certs(&["ticket", "--ca-dir", &ca, "--host", "sim-1", "--url", &url]).unwrap();
+    let ticket = certs(&["ticket", "--ca-dir", &ca, "--host", "sim-1", "--ca-url", &url]).unwrap();
     std::fs::write(certificates.folder("ticket"), ticket).unwrap();
     let (ticket, out) = (certificates.path("ticket"), certificates.path("host"));
     certs(&["join", &ticket, "--out", &out]).unwrap();
@@ -290,13 +290,13 @@ async fn a_host_joins_with_a_ticket_and_renews_by_itself() {
     let again = certs(&["join", &ticket, "--out", &certificates.path("other")]).unwrap_err();
     assert!(again.to_string().contains("used already"), "{again}");
     let first = std::fs::read_to_string(certificates.folder("host/tls.crt")).unwrap();
-    certs(&["renew", "--url", &url, "--out", &out]).unwrap();
+    certs(&["renew", "--ca-url", &url, "--out", &out]).unwrap();
     assert_ne!(first, std::fs::read_to_string(certificates.folder("host/tls.crt")).unwrap());
     // Whoever shows the certificate of another authority gets nothing.
     let elsewhere = Certificates::new();
     elsewhere.issue("collector", "sim-1", "stranger", &[]);
     std::fs::copy(certificates.folder("ca/ca.crt"), elsewhere.folder("stranger/ca.crt")).unwrap();
-    assert!(certs(&["renew", "--url", &url, "--out", &elsewhere.path("stranger")]).is_err());
+    assert!(certs(&["renew", "--ca-url", &url, "--out", &elsewhere.path("stranger")]).is_err());
     serve.kill().unwrap();
     serve.wait().unwrap();
 

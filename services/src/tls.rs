@@ -22,7 +22,7 @@ mod reloaded;
 pub(crate) use connector::MeshConnector;
 pub use mesh::{MeshSettings, MeshTls};
 
-use identity::Lifetime;
+use identity::{Identity, Lifetime};
 use reloaded::{Contents, Files, Reloaded};
 
 /// Certificates that cannot be used.
@@ -76,6 +76,8 @@ struct Material {
     server: Arc<ServerConfig>,
     /// Only in the mesh, where the same certificate is shown as a client.
     client: Option<Arc<ClientConfig>>,
+    /// Who shows it in the mesh.
+    identity: Option<Identity>,
     /// Of each certificate, by what it is for.
     lifetimes: Vec<(&'static str, Lifetime)>,
 }
@@ -138,7 +140,7 @@ fn public(
         .with_single_cert(chain, key)
         .map_err(unfit)?;
     server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Material { server: Arc::new(server), client: None, lifetimes })
+    Ok(Material { server: Arc::new(server), client: None, identity: None, lifetimes })
 }
 
 fn provider() -> Arc<CryptoProvider> {

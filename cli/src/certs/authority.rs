@@ -1,6 +1,6 @@
 //! A private authority: one key and one certificate in a folder, and the certificates that it signs.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use memharvest_services::tls::identity::Identity;
@@ -17,7 +17,6 @@ use super::{CertsError, files};
 pub(super) const BACKDATED: Duration = Duration::from_mins(5);
 
 /// An authority that can sign.
-#[derive(Debug)]
 pub(super) struct Authority {
     pem: String,
     issuer: Issuer<'static, KeyPair>,
@@ -47,7 +46,9 @@ impl Authority {
             return Err(CertsError::Exists(folder.to_owned()));
         }
         let key = KeyPair::generate()?;
-        let mut params = params(name, now, valid);
+        // A name of its own, so that two authorities of one name are told apart.
+        let id = Uuid::new_v4().simple().to_string();
+        let mut params = params(&format!("{name} {}", &id[..8]), now, valid);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key)?;
@@ -62,8 +63,8 @@ impl Authority {
         let file = folder.join("ca.crt");
         let pem = std::fs::read_to_string(&file).map_err(|_| CertsError::NoAuthority(folder.to_owned()))?;
         let key_file = folder.join("ca.key");
-        let unfit = |path: &PathBuf, error: rcgen::Error| CertsError::Unfit {
-            path: path.clone(),
+        let unfit = |path: &Path, error: rcgen::Error| CertsError::Unfit {
+            path: path.to_owned(),
             what: error.to_string(),
         };
         let key = KeyPair::from_pem(&files::read(&key_file)?).map_err(|error| unfit(&key_file, error))?;

@@ -29,7 +29,7 @@ pub(super) fn check_url(url: &str) -> Result<(), CertsError> {
     let fits = uri.is_some_and(|uri| {
         uri.scheme_str() == Some("https") && uri.host().is_some() && matches!(uri.path(), "" | "/")
     });
-    let wrong = || CertsError::Usage(format!("--url {url}: write it like https://ca.example.org:7409"));
+    let wrong = || CertsError::Usage(format!("--ca-url {url}: write it like https://ca.example.org:7409"));
     if fits { Ok(()) } else { Err(wrong()) }
 }
 
@@ -119,7 +119,7 @@ async fn fetch(
         let answer = client.request(request).await.map_err(|error| unreachable(root_cause(&error)))?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), LONGEST_ANSWER).collect().await;
-        Ok((status, body.map_err(|error| unreachable(root_cause(&*error)))?.to_bytes()))
+        Ok::<_, CertsError>((status, body.map_err(|error| unreachable(root_cause(&*error)))?.to_bytes()))
     };
     let answered = tokio::time::timeout(PATIENCE, exchange).await;
     let (status, body) =

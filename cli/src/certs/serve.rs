@@ -72,7 +72,6 @@ pub(super) struct Given {
 }
 
 /// Who gives certificates out.
-#[derive(Debug)]
 struct Office {
     authority: Authority,
     folder: PathBuf,
@@ -128,12 +127,10 @@ fn acceptor(authority: &Authority, names: &[String], now: SystemTime) -> Result<
         .map_err(|error| unfit(error.to_string()))?;
     let key =
         PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).map_err(|error| unfit(error.to_string()))?;
+    let chain = certificates(&own).map_err(unfit)?;
     let config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
-        .and_then(|config| {
-            let chain = certificates(&own).unwrap_or_default();
-            config.with_client_cert_verifier(verifier).with_single_cert(chain, key)
-        })
+        .and_then(|config| config.with_client_cert_verifier(verifier).with_single_cert(chain, key))
         .map_err(|error| unfit(error.to_string()))?;
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
@@ -142,7 +139,8 @@ impl Office {
     async fn attend(&self, acceptor: TlsAcceptor, socket: TcpStream, address: IpAddr) {
         let Ok(stream) = acceptor.accept(socket).await else { return };
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).cloned();
-        let serve = service_fn(|request| self.answer(request, shown.as_ref(), address));
+        let shown = shown.as_ref();
+        let serve = service_fn(move |request| self.answer(request, shown, address));
         // A connection that breaks has nobody to tell.
         let _ = hyper::server::conn::http1::Builder::new()
             .keep_alive(false)

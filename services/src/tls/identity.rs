@@ -74,10 +74,10 @@ pub enum NoIdentity {
     #[error("it cannot be read as a certificate")]
     Unreadable,
     /// There is no such name in it.
-    #[error("it has no {SCHEME}ROLE/NAME among its names")]
+    #[error("it has no memharvest://ROLE/NAME among its names")]
     None,
     /// There are several.
-    #[error("it has more than one {SCHEME} name; give every process a certificate of its own")]
+    #[error("it has more than one memharvest:// name; give every process a certificate of its own")]
     Several,
     /// The name is not written as it must be.
     #[error("{0}")]

@@ -8,7 +8,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 
-use super::identity::Identity;
+use super::identity::{Identity, Role};
 use super::reloaded::{Files, Reloaded};
 use super::{Material, ServerTls, TlsError, lifetime, provider};
 use crate::metrics::Metrics;
@@ -111,6 +111,21 @@ impl MeshTls {
         self.0.clone()
     }
 
+    /// Refuses a certificate that is not this agent's.
+    ///
+    /// # Errors
+    /// It speaks for somebody else.
+    pub fn check_agent(&self, role: Role, agent_id: &str) -> Result<(), SettingsError> {
+        match &self.0.0.current().identity {
+            Some(identity) if identity.role() != role || !identity.is_agent(agent_id) => {
+                Err(SettingsError::Refused(format!(
+                    "--mesh-cert is the certificate of {identity}, and this is the {role} `{agent_id}`: it would be refused"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// For one handshake.
     pub(crate) fn client(&self) -> Option<Arc<ClientConfig>> {
         self.0.0.current().client.clone()
@@ -127,7 +142,7 @@ pub(super) fn member(
     authorities: Vec<CertificateDer<'static>>,
 ) -> Result<Material, TlsError> {
     let no_identity = |source| TlsError::NoIdentity { file: chain_file.to_owned(), source };
-    chain.first().map(Identity::of).transpose().map_err(no_identity)?;
+    let identity = chain.first().map(Identity::of).transpose().map_err(no_identity)?;
     let lifetimes = [("mesh", lifetime(&chain)), ("mesh_ca", lifetime(&authorities))];
 
     let unusable = |reason: String| TlsError::Authorities { file: ca_file.to_owned(), reason };
@@ -162,5 +177,5 @@ pub(super) fn member(
 
     let lifetimes =
         lifetimes.into_iter().filter_map(|(purpose, lifetime)| Some((purpose, lifetime?))).collect();
-    Ok(Material { server: Arc::new(server), client: Some(Arc::new(client)), lifetimes })
+    Ok(Material { server: Arc::new(server), client: Some(Arc::new(client)), identity, lifetimes })
 }

@@ -154,7 +154,7 @@ async fn strangers_and_the_expired_are_refused_before_they_can_call() {
     assert_eq!(status.code(), Code::Unavailable, "{}", status.message());
     let told = mesh.next_refusal().await;
     assert_eq!((told.who.as_str(), told.what.as_str()), ("a stranger at 127.0.0.1", "handshake"));
-    assert!(told.why.contains("UnknownIssuer"), "{}", told.why);
+    assert!(told.why.contains("invalid peer certificate"), "{}", told.why);
 
     let late = mesh.folder.path().join("late");
     mesh.authority.certify(&late, &GATEWAY, false);
@@ -187,7 +187,7 @@ async fn a_client_believes_the_right_name_and_the_right_role_alone() {
     );
     let other = Authority::new().member(&mesh.folder.path().join("other"), &GATEWAY);
     let status = mesh.client(&other).get_reading(ask("h1")).await.unwrap_err();
-    assert!(status.message().contains("UnknownIssuer"), "{}", status.message());
+    assert!(status.message().contains("invalid peer certificate"), "{}", status.message());
 }
 
 #[tokio::test]
@@ -252,6 +252,12 @@ async fn schemes_and_settings_that_do_not_fit_are_refused() {
     let secured = plain.mesh(Some(&tls));
     assert_eq!(connect_lazy(&url, &secured).unwrap_err(), EndpointError::Plain(url.clone()));
     assert!(connect_lazy(&https, &secured).is_ok());
+
+    let mine = "memharvest://gateway/g";
+    assert!(tls.check_agent(Role::Gateway, "g-1").is_ok());
+    for (role, agent) in [(Role::Gateway, "h"), (Role::Collector, "g")] {
+        assert!(tls.check_agent(role, agent).unwrap_err().to_string().contains(mine));
+    }
 
     let (set, unset) = (settings(folder.path()), MeshSettings::default());
     assert!(set.check_url("--registry", &https).is_ok() && unset.check_url("--registry", &url).is_ok());
