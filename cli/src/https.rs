@@ -52,14 +52,19 @@ pub(crate) fn client_of(roots: RootCertStore, shown: Shown<'_>) -> Result<HttpsC
         None => config.with_no_client_auth(),
         Some((certificate, key)) => {
             let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| "the key is no PEM")?;
-            config.with_client_auth_cert(certificates(certificate)?, key).map_err(|error| error.to_string())?
+            config
+                .with_client_auth_cert(certificates(certificate)?, key)
+                .map_err(|error| error.to_string())?
         }
     };
     let mut http = HttpConnector::new();
     http.set_connect_timeout(Some(CONNECT_PATIENCE));
     http.enforce_http(false);
-    let connector =
-        HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1().wrap_connector(http);
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config(config)
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(http);
     Ok(Client::builder(TokioExecutor::new()).build(connector))
 }
 

@@ -38,7 +38,8 @@ impl Metrics {
         let queue_depth = IntGaugeVec::new(opts, &["queue"])?;
         let opts = Opts::new("memharvest_queue_dropped_total", "Items that a full queue dropped.");
         let queue_dropped = IntCounterVec::new(opts, &["queue"])?;
-        let opts = Opts::new("memharvest_refused_callers_total", "Callers that were refused, by how far they came.");
+        let opts =
+            Opts::new("memharvest_refused_callers_total", "Callers that were refused, by how far they came.");
         let refused_callers = IntCounterVec::new(opts, &["stage"])?;
         let opts = Opts::new(
             "memharvest_certificate_start_timestamp_seconds",

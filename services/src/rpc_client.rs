@@ -36,7 +36,9 @@ pub enum EndpointError {
     #[error("`{0}` does not start with http:// or https://; write it like http://127.0.0.1:7401")]
     Scheme(String),
     /// TLS without a certificate to show.
-    #[error("`{0}` asks for TLS, and there is no certificate to show; pass --mesh-ca, --mesh-cert and --mesh-key")]
+    #[error(
+        "`{0}` asks for TLS, and there is no certificate to show; pass --mesh-ca, --mesh-cert and --mesh-key"
+    )]
     NoCertificate(String),
     /// A certificate without TLS.
     #[error("`{0}` would be called in the clear in spite of --mesh-ca; write it with https://")]

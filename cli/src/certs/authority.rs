@@ -109,7 +109,8 @@ impl Authority {
     ) -> Result<String, CertsError> {
         let mut params = params(uri.as_deref().unwrap_or("memharvest certs"), now, valid);
         for name in names {
-            let usable = !name.is_empty() && !name.contains([':', '/', ' ']) || name.parse::<std::net::IpAddr>().is_ok();
+            let usable = !name.is_empty() && !name.contains([':', '/', ' '])
+                || name.parse::<std::net::IpAddr>().is_ok();
             if !usable {
                 return Err(CertsError::Usage(format!(
                     "--san {name}: write a DNS name or an address, without scheme and port"

@@ -43,18 +43,22 @@ pub(super) async fn by_ticket(ticket: &Path, folder: &Path) -> Result<String, Ce
         text = std::fs::read_to_string(ticket).map_err(io)?;
     }
     let unfit = |what: String| CertsError::Unfit { path: ticket.to_owned(), what };
-    let ticket: Ticket =
-        serde_json::from_str(&text).map_err(|error| unfit(format!("is no ticket of `certs ticket`: {error}")))?;
+    let ticket: Ticket = serde_json::from_str(&text)
+        .map_err(|error| unfit(format!("is no ticket of `certs ticket`: {error}")))?;
     check_url(&ticket.url)?;
     // A ticket is used once: it must not be lost on a folder that cannot be written.
     files::make_folder(folder)?;
-    let client =
-        client_of(authorities(&ticket.authorities).map_err(unfit)?, None).map_err(unfit)?;
+    let client = client_of(authorities(&ticket.authorities).map_err(unfit)?, None).map_err(unfit)?;
     fetch(&client, &ticket.url, JOIN, Some(Secret::Ticket(ticket.secret)), folder).await
 }
 
 /// Gets the certificate of the node that a pod is on.
-pub(super) async fn by_token(token: &Path, url: &str, ca: &Path, folder: &Path) -> Result<String, CertsError> {
+pub(super) async fn by_token(
+    token: &Path,
+    url: &str,
+    ca: &Path,
+    folder: &Path,
+) -> Result<String, CertsError> {
     check_url(url)?;
     let token = files::read(token)?.trim().to_owned();
     let unfit = |what: String| CertsError::Unfit { path: ca.to_owned(), what };

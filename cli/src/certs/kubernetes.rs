@@ -64,9 +64,9 @@ impl Kubernetes {
     /// `None`: pods are not known here.
     pub(super) fn of(args: &KubernetesArgs) -> Result<Option<Self>, CertsError> {
         let Some(account) = &args.kubernetes_account else { return Ok(None) };
-        let is_account = account.split_once(':').is_some_and(|(space, name)| {
-            !space.is_empty() && !name.is_empty() && !name.contains(':')
-        });
+        let is_account = account
+            .split_once(':')
+            .is_some_and(|(space, name)| !space.is_empty() && !name.is_empty() && !name.contains(':'));
         if !is_account {
             return Err(CertsError::Usage("--kubernetes-account: write it as NAMESPACE:NAME".into()));
         }

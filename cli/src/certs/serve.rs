@@ -125,8 +125,8 @@ fn acceptor(authority: &Authority, names: &[String], now: SystemTime) -> Result<
         .allow_unauthenticated()
         .build()
         .map_err(|error| unfit(error.to_string()))?;
-    let key =
-        PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).map_err(|error| unfit(error.to_string()))?;
+    let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes())
+        .map_err(|error| unfit(error.to_string()))?;
     let chain = certificates(&own).map_err(unfit)?;
     let config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
@@ -215,8 +215,8 @@ fn same_again(shown: &CertificateDer<'_>) -> Result<Wanted, String> {
     let identity = Identity::of(shown).map_err(|error| error.to_string())?;
     let lifetime = Lifetime::of(shown).ok_or("the certificate cannot be read")?;
     let unreadable = |_| "the certificate cannot be read".to_owned();
-    let (_, parsed) =
-        x509_parser::certificate::X509Certificate::from_der(shown).map_err(|_| "the certificate cannot be read")?;
+    let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(shown)
+        .map_err(|_| "the certificate cannot be read")?;
     let names = parsed.subject_alternative_name().map_err(unreadable)?;
     let names = names.iter().flat_map(|extension| &extension.value.general_names);
     let names = names.filter_map(|name| match name {

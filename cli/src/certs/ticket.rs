@@ -119,7 +119,10 @@ mod tests {
         let ticket = give();
         assert_eq!(ticket.url, "https://ca:7409");
         let taken = take(folder.path(), &ticket.secret, now).unwrap();
-        assert_eq!((taken.identity, taken.names, taken.valid), (wanted.identity.clone(), wanted.names.clone(), hour));
+        assert_eq!(
+            (taken.identity, taken.names, taken.valid),
+            (wanted.identity.clone(), wanted.names.clone(), hour)
+        );
         assert!(take(folder.path(), &ticket.secret, now).unwrap_err().contains("used already"));
         let late = give();
         assert!(take(folder.path(), &late.secret, now + 2 * hour).unwrap_err().contains("expired"));

@@ -176,11 +176,11 @@ impl Lifetime {
         Some(Self { starts: validity.not_before.timestamp(), expires: validity.not_after.timestamp() })
     }
 
-    /// How long it still holds.
+    /// How long it still holds: to the end of its last second.
     #[must_use]
     pub fn left(&self, now: SystemTime) -> Duration {
         let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Duration::from_secs(u64::try_from(self.expires).unwrap_or(0)).saturating_sub(now)
+        Duration::from_secs(u64::try_from(self.expires + 1).unwrap_or(0)).saturating_sub(now)
     }
 }
 
@@ -259,7 +259,8 @@ mod tests {
         let lifetime = Lifetime::of(&certified(&[])).unwrap();
         assert_eq!(lifetime.expires - lifetime.starts, 86_400);
         let at = |seconds: i64| SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap());
-        assert_eq!(lifetime.left(at(lifetime.starts)), Duration::from_hours(24));
+        assert_eq!(lifetime.left(at(lifetime.starts)), Duration::from_secs(86_401));
+        assert_eq!(lifetime.left(at(lifetime.expires)), Duration::from_secs(1));
         assert_eq!(lifetime.left(at(lifetime.expires + 5)), Duration::ZERO);
         assert_eq!(Lifetime::of(&CertificateDer::from(vec![1])), None);
     }

@@ -12,9 +12,7 @@ use memharvest_services::rpc_client::{ClientOptions, EndpointError, RpcChannel, 
 use memharvest_services::rpc_server::Limits;
 use memharvest_services::tls::identity::Role;
 use memharvest_services::tls::{MeshSettings, MeshTls};
-use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
-};
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tonic::Code;
