@@ -3,23 +3,22 @@
 mod error;
 mod problem;
 
+use std::path::Path;
 use std::time::Duration;
 
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, IF_MATCH};
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 pub(crate) use error::ClientError;
 pub(crate) use problem::Problem;
 
+use crate::https::{self, HttpsClient};
+
 const PATIENCE: Duration = Duration::from_secs(30);
-const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 const LARGEST_ANSWER_BYTES: usize = 256 * 1024 * 1024;
 const AUTHOR: &str = "x-memharvest-author";
 const PAGE_SIZE: &str = "1000";
@@ -27,7 +26,7 @@ const PAGE_SIZE: &str = "1000";
 /// What may stand unescaped in a path segment or a query value.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Where the gateway is, checked: `http://HOST[:PORT]`, without a path.
+/// Where the gateway is, checked: `http://HOST[:PORT]` or `https://`, without a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct GatewayUrl(String);
 
@@ -37,20 +36,18 @@ impl std::str::FromStr for GatewayUrl {
     fn from_str(text: &str) -> Result<Self, String> {
         let example = "write it as http://127.0.0.1:8080";
         let uri: Uri = text.parse().map_err(|error| format!("not a URL ({error}); {example}"))?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => {
-                return Err("this version speaks plain http only; put a proxy or a tunnel in front".into());
-            }
-            _ => return Err(format!("has no http:// in front; {example}")),
-        }
+        let scheme = match uri.scheme_str() {
+            Some("http") => "http",
+            Some("https") => "https",
+            _ => return Err(format!("has no http:// or https:// in front; {example}")),
+        };
         let authority =
             uri.authority().filter(|found| !found.host().is_empty() && !found.as_str().contains('@'));
         let Some(authority) = authority else { return Err(format!("names no host; {example}")) };
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
             return Err(format!("is more than the address of a gateway; {example}"));
         }
-        Ok(Self(format!("http://{authority}")))
+        Ok(Self(format!("{scheme}://{authority}")))
     }
 }
 
@@ -65,7 +62,7 @@ impl std::fmt::Display for GatewayUrl {
 pub(crate) struct Gateway {
     url: GatewayUrl,
     bearer: Option<HeaderValue>,
-    http: Client<HttpConnector, Full<Bytes>>,
+    http: HttpsClient,
 }
 
 /// A change that is asked for.
@@ -106,10 +103,9 @@ impl Gateway {
     /// A client; nothing is sent yet.
     ///
     /// # Errors
-    /// When the token cannot be sent in a header.
-    pub(crate) fn new(url: GatewayUrl, token: Option<&str>) -> Result<Self, ClientError> {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT_PATIENCE));
+    /// When the token cannot be sent in a header, or the authorities of `ca` cannot be used.
+    pub(crate) fn new(url: GatewayUrl, token: Option<&str>, ca: Option<&Path>) -> Result<Self, ClientError> {
+        let http = https::client(url.0.starts_with("https://"), ca).map_err(ClientError::Authorities)?;
         let bearer = token
             .map(|token| {
                 let mut value =
@@ -118,7 +114,7 @@ impl Gateway {
                 Ok(value)
             })
             .transpose()?;
-        Ok(Self { url, bearer, http: Client::builder(TokioExecutor::new()).build(connector) })
+        Ok(Self { url, bearer, http })
     }
 
     /// Where this gateway is.
@@ -286,7 +282,7 @@ mod tests {
             let said = url(wrong).unwrap_err();
             assert!(said.contains("http://127.0.0.1:8080"), "{wrong}: {said}");
         }
-        assert!(url("https://a").unwrap_err().contains("plain http"));
+        assert_eq!(url("https://a:8443/").unwrap().to_string(), "https://a:8443");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Why the program could not do what was asked, and its exit code.
 
+use crate::certs::CertsError;
 use crate::client::ClientError;
 use crate::up::UpError;
 use crate::verbs::backtest::BacktestFailure;
@@ -13,6 +14,9 @@ pub(crate) enum Failure {
     /// The gateway did not answer, or refused.
     #[error(transparent)]
     Gateway(#[from] ClientError),
+    /// There is no certificate.
+    #[error(transparent)]
+    Certs(#[from] CertsError),
     /// There is no backtest.
     #[error(transparent)]
     Backtest(#[from] BacktestFailure),
@@ -44,6 +48,7 @@ impl Failure {
         match self {
             Self::Up(error) => error.exit_code(),
             Self::NothingToChange => 2,
+            Self::Certs(error) => error.exit_code(),
             Self::Backtest(failure) => failure.exit_code(),
             // `memharvest vms | head` is no failure.
             Self::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,

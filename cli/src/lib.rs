@@ -4,14 +4,17 @@
 
 mod api;
 mod backtest_source;
+mod certs;
 mod client;
 mod failure;
 mod format;
+mod https;
 mod table;
 mod up;
 mod verbs;
 mod when;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -43,6 +46,9 @@ struct Connection {
         default_value = "http://127.0.0.1:8080"
     )]
     url: GatewayUrl,
+    /// Authorities (certificates in PEM) to believe where the URL is https:// [default: the system's]
+    #[arg(long, global = true, env = "MEMHARVEST_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// Token to show to the gateway
     #[arg(long, global = true, env = "MEMHARVEST_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     token: Option<String>,
@@ -65,6 +71,7 @@ enum Verb {
     Doctor(verbs::doctor::DoctorArgs),
     Report(verbs::report::ReportArgs),
     Backtest(Box<verbs::backtest::BacktestArgs>),
+    Certs(Box<certs::CertsArgs>),
     #[command(name = up::keeper::VERB, hide = true)]
     UpKeeper(up::keeper::KeeperArgs),
 }
@@ -95,7 +102,11 @@ fn fail(message: &str, code: u8) -> ExitCode {
 
 async fn run(cli: Cli) -> Result<(), Failure> {
     let context = Context {
-        gateway: Gateway::new(cli.connection.url, cli.connection.token.as_deref())?,
+        gateway: Gateway::new(
+            cli.connection.url,
+            cli.connection.token.as_deref(),
+            cli.connection.ca.as_deref(),
+        )?,
         out: Output::new(cli.connection.json),
     };
     match &cli.verb {
@@ -110,6 +121,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Doctor(args) => verbs::doctor::run(&context, args).await,
         Verb::Report(args) => verbs::report::run(&context, args).await,
         Verb::Backtest(args) => verbs::backtest::run(&context, args).await,
+        Verb::Certs(args) => certs::run(context.out, cli.connection.ca.as_deref(), args).await,
         Verb::UpKeeper(args) => up::keeper::run(args).map_err(Failure::Keeper),
     }
 }
@@ -133,6 +145,10 @@ mod tests {
         assert!(parse("memharvest leases reserve h 4GiB --holder ann --ttl 1h").is_ok());
         assert!(parse("memharvest leases --host h --state live").is_ok());
         assert!(parse("memharvest tokens create ci --role viewer").is_ok());
+        assert!(parse("memharvest hosts --url https://a --ca a.crt").is_ok());
+        assert!(parse("memharvest certs issue registry r --san r.example --out r").is_ok());
+        assert!(parse("memharvest certs issue collector * --out c").is_ok());
+        assert!(parse("memharvest certs ticket --host h1 --ca-url https://ca:7409").is_ok());
         assert!(parse("memharvest vms web --explain --signal demand --url http://a:1").is_ok());
         for wrong in [
             "memharvest up --simulate 2x5 --trace a.csv",
@@ -155,6 +171,9 @@ mod tests {
             "memharvest leases --state gone",
             "memharvest tokens create ci",
             "memharvest tokens create ci --role king",
+            "memharvest certs issue king k --out k",
+            "memharvest certs issue registry r --out r --valid 0s",
+            "memharvest certs ticket --host h1",
         ] {
             assert_eq!(parse(wrong).unwrap_err().exit_code(), 2, "{wrong}");
         }

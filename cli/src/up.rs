@@ -173,7 +173,7 @@ async fn attend(
     screen: &mut Screen,
 ) {
     let url = format!("http://{}", screen::reachable(&ports.gateway.listen));
-    let gateway = url.parse().ok().and_then(|url| Gateway::new(url, None).ok());
+    let gateway = url.parse().ok().and_then(|url| Gateway::new(url, None, None).ok());
     let mut status = tokio::time::interval_at(tokio::time::Instant::now() + FIRST_STATUS, STATUS_EVERY);
     let mut over = plays.is_none();
     let end = tokio::time::sleep(plays.unwrap_or_default());

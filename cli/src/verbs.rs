@@ -47,6 +47,11 @@ impl Output {
         Self { json, coloured: !set("NO_COLOR") && !dumb && std::io::stdout().is_terminal() }
     }
 
+    /// Writes as it is.
+    pub(crate) fn print(self, text: &str) -> Result<(), Failure> {
+        print(text)
+    }
+
     /// Writes a table, or a sentence in place of an empty one.
     pub(crate) fn table(self, table: &Table, empty: &str) -> Result<(), Failure> {
         if table.is_empty() { print(&format!("{empty}\n")) } else { print(&table.render(self.coloured)) }

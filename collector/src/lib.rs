@@ -39,6 +39,7 @@ use memharvest_services::readiness::Readiness;
 use memharvest_services::rpc_client::{ClientOptions, connect_lazy};
 use memharvest_services::rpc_server::RpcServer;
 use memharvest_services::shutdown::Stop;
+use memharvest_services::tls::identity::Role;
 use memharvest_trace::Trace;
 use rand::rngs::StdRng;
 use tokio::sync::{oneshot, watch};
@@ -89,12 +90,17 @@ pub async fn run(settings: CollectorSettings, stop: Stop) -> anyhow::Result<()> 
     let metrics = Metrics::new(&SERVICE)?;
     let own_metrics = CollectorMetrics::new(&metrics, kind == SourceKind::Libvirt)?;
     let readiness = Readiness::default();
-    let clients = ClientOptions::new(&metrics, DESCRIPTORS)?;
-    let channel = |flag: &str, url: &str| {
-        connect_lazy(url, &clients).map_err(|error| SettingsError::Refused(format!("{flag}: {error}")))
+    let mesh = common.mesh.start(&metrics, &stop)?;
+    if let (Some(mesh), SourceKind::Libvirt) = (&mesh, kind) {
+        mesh.check_agent(Role::Collector, &host.id)?;
+    }
+    let clients = ClientOptions::new(&metrics, DESCRIPTORS)?.mesh(mesh.as_ref());
+    let channel = |role: Role, url: &str| {
+        let refused = |error| SettingsError::Refused(format!("--{role}: {error}"));
+        connect_lazy(url, &clients.to(role)).map_err(refused)
     };
-    let registry = channel("--registry", &settings.registry)?;
-    let each = settings.predictor.iter().map(|url| Ok((url.clone(), channel("--predictor", url)?)));
+    let registry = channel(Role::Registry, &settings.registry)?;
+    let each = settings.predictor.iter().map(|url| Ok((url.clone(), channel(Role::Predictor, url)?)));
     let predictors = Predictors::new(&host.id, each.collect::<Result<_, SettingsError>>()?);
 
     let (latest, forecasts, doctor) = (Latest::default(), Forecasts::default(), Doctor::new(host));
@@ -142,6 +148,7 @@ pub async fn run(settings: CollectorSettings, stop: Stop) -> anyhow::Result<()> 
 
     RpcServer::new(&metrics, DESCRIPTORS)
         .add_service(CollectorServiceServer::new(rpc))
+        .mesh(mesh.as_ref())
         .serve(rpc_bound, &stop, common.drain_deadline)
         .await?;
     stop.drain(common.drain_deadline).await?;

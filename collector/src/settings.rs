@@ -188,7 +188,9 @@ impl Settings for CollectorSettings {
     }
 
     fn validate(&self) -> Result<(), SettingsError> {
-        self.common.check_listener("--listen", self.listen)?;
+        self.common.check_mesh_listener("--listen", self.listen)?;
+        self.common.mesh.check_url("--registry", &self.registry)?;
+        self.common.mesh.check_url("--predictor", &self.predictor)?;
         if self.interval < Duration::from_millis(100) {
             return Err(SettingsError::Refused("--interval must be at least 100ms".into()));
         }

@@ -2,7 +2,7 @@
 //! addresses, and stay away for as long as a test wants.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ pub struct Apart {
     folder: TempDir,
     clock: MeshClock,
     flags: Vec<String>,
+    /// Where each process has a folder with its certificate; `None`: they speak plainly.
+    certificates: Option<PathBuf>,
     places: BTreeMap<&'static str, Place>,
 }
 
@@ -46,7 +48,21 @@ impl Apart {
             let place = Place { port: free_port()?, admin_port: free_port()?, child: None };
             places.insert(process, place);
         }
-        Ok(Self { folder: tempfile::tempdir()?, clock: MeshClock::new(origin, speed)?, flags, places })
+        let (folder, clock) = (tempfile::tempdir()?, MeshClock::new(origin, speed)?);
+        Ok(Self { folder, clock, flags, certificates: None, places })
+    }
+
+    /// From now on processes show each other certificates: each has a folder of its name in this one, with `ca.crt`,
+    /// `tls.crt` and `tls.key`.
+    pub fn secure(&mut self, certificates: &Path) {
+        self.certificates = Some(certificates.to_owned());
+    }
+
+    /// The flags with which a process of the mesh shows the certificate in this folder.
+    #[must_use]
+    pub fn mesh_flags(folder: &Path) -> [String; 3] {
+        [("ca", "ca.crt"), ("cert", "tls.crt"), ("key", "tls.key")]
+            .map(|(flag, file)| format!("--mesh-{flag}={}", folder.join(file).display()))
     }
 
     /// The clock that all of them run on.
@@ -75,6 +91,7 @@ impl Apart {
             "predictor" => vec![format!("--data-dir={folder}"), format!("--registry={registry}")],
             _ => vec![format!("--predictor={predictor}"), format!("--registry={registry}")],
         };
+        let shown = self.certificates.as_ref().map(|folder| Self::mesh_flags(&folder.join(process)));
         let place = self.places.get_mut(process).context("no such process")?;
         let child = Command::new(binary(&format!("memharvest-{process}"))?)
             .arg(format!("--listen=127.0.0.1:{}", place.port))
@@ -83,6 +100,7 @@ impl Apart {
             .arg("--supervised")
             .args(&self.flags)
             .args(others)
+            .args(shown.iter().flatten())
             .args(flags)
             .stdin(Stdio::piped())
             .stdout(file.try_clone()?)
@@ -95,6 +113,12 @@ impl Apart {
             .await
             .with_context(|| std::fs::read_to_string(&log).unwrap_or_default())?;
         Ok(())
+    }
+
+    /// What a process has logged so far.
+    #[must_use]
+    pub fn log(&self, process: &str) -> String {
+        std::fs::read_to_string(self.folder.path().join(format!("{process}.log"))).unwrap_or_default()
     }
 
     /// Kills a process with signal 9.
@@ -125,7 +149,9 @@ impl Apart {
     /// When there is no process of that name.
     #[must_use]
     pub fn url(&self, process: &str) -> String {
-        format!("http://127.0.0.1:{}", self.places[process].port)
+        // The gateway's public port is apart from the mesh.
+        let scheme = if self.certificates.is_some() && process != "gateway" { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", self.places[process].port)
     }
 
     /// Where a process has its probes and metrics.

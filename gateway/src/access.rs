@@ -17,9 +17,9 @@ use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode};
 use memharvest_proto::gateway::v1::OpenIdProvider;
 use memharvest_proto::registry::v1::Role;
 use memharvest_services::rpc_client::RpcChannel;
+use memharvest_services::rpc_server::Peer;
 use memharvest_services::shutdown::Stop;
 use tonic::Status;
-use tonic::transport::server::TcpConnectInfo;
 
 use crate::rest::problem::Problem;
 
@@ -140,8 +140,7 @@ impl Access {
 
     /// Finds out who asks, whether he asks too often, and for gRPC whether he may.
     async fn admit(&self, request: &Parts, is_grpc: bool) -> Result<Caller, Refusal> {
-        let address = request.extensions.get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
-        let address = address.map(|address| address.ip());
+        let address = request.extensions.get::<Peer>().map(|peer| peer.address.ip());
         let caller = self.identify(&request.headers, address).await?;
         self.count(&caller, address)?;
         if is_grpc {

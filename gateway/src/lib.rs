@@ -87,9 +87,10 @@ pub async fn start(settings: Settings, stop: Stop) -> anyhow::Result<Running> {
 
     let metrics = Metrics::new(&SERVICE)?;
     let readiness = Readiness::default();
+    let mesh = common.mesh.start(&metrics, &stop)?;
     let app = App {
         live: Live::new(settings.predictor.len(), common.mesh_clock()?),
-        upstream: Upstream::new(&settings.registry, &settings.predictor, &metrics)
+        upstream: Upstream::new(&settings.registry, &settings.predictor, mesh.as_ref(), &metrics)
             .context("--registry or --predictor")?,
     };
     let admin = AdminServer::new(&metrics, &readiness, &stop);
@@ -103,7 +104,7 @@ pub async fn start(settings: Settings, stop: Stop) -> anyhow::Result<Running> {
     let origins = settings.cors_origin.clone();
     let tls = settings.access.tls()?;
     if let Some(tls) = &tls {
-        stop.spawn("certificate", tls.clone().keep_fresh(stop.clone()));
+        tls.keep_fresh(&metrics, &stop);
     }
     let scheme = if tls.is_some() { "https" } else { "http" };
     let whole = server(&app, &access, &metrics)

@@ -61,6 +61,8 @@ impl ServiceSettings for Settings {
         if self.registry_poll < Duration::from_millis(10) {
             return Err(SettingsError::Refused("--registry-poll is shorter than 10ms; try 2s".into()));
         }
+        self.common.mesh.check_url("--registry", &self.registry)?;
+        self.predictor.iter().try_for_each(|url| self.common.mesh.check_url("--predictor", url))?;
         self.access.validate()?;
         let protected = self.access.tls()?.is_some() && self.access.asks();
         if protected { Ok(()) } else { self.common.check_listener("--listen", self.listen) }

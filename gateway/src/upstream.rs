@@ -12,6 +12,8 @@ use memharvest_proto::registry::v1::violation_service_client::ViolationServiceCl
 use memharvest_services::metrics::Metrics;
 use memharvest_services::rpc_client::{ClientOptions, EndpointError, RpcChannel, connect_lazy};
 use memharvest_services::rpc_server::MAX_MESSAGE_BYTES;
+use memharvest_services::tls::MeshTls;
+use memharvest_services::tls::identity::Role;
 
 /// Channels that connect when they are first used. Clones share the connections.
 #[derive(Debug, Clone)]
@@ -56,11 +58,17 @@ impl Upstream {
     ///
     /// # Errors
     /// A URL is wrong.
-    pub fn new(registry: &str, predictors: &[String], metrics: &Metrics) -> Result<Self, EndpointError> {
-        let options = ClientOptions::new(metrics, DESCRIPTORS)?;
+    pub fn new(
+        registry: &str,
+        predictors: &[String],
+        mesh: Option<&MeshTls>,
+        metrics: &Metrics,
+    ) -> Result<Self, EndpointError> {
+        let options = ClientOptions::new(metrics, DESCRIPTORS)?.mesh(mesh);
+        let predictor = |url: &String| connect_lazy(url, &options.to(Role::Predictor));
         Ok(Self {
-            registry: connect_lazy(registry, &options)?,
-            predictors: predictors.iter().map(|url| connect_lazy(url, &options)).collect::<Result<_, _>>()?,
+            registry: connect_lazy(registry, &options.to(Role::Registry))?,
+            predictors: predictors.iter().map(predictor).collect::<Result<_, _>>()?,
         })
     }
 

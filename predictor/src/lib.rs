@@ -19,6 +19,7 @@ use memharvest_services::readiness::Readiness;
 use memharvest_services::rpc_client::{self, ClientOptions};
 use memharvest_services::rpc_server::{MAX_MESSAGE_BYTES, RpcServer};
 use memharvest_services::shutdown::Stop;
+use memharvest_services::tls::identity::Role;
 use memharvest_services::{Service, membership};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -98,7 +99,8 @@ pub async fn start(settings: Settings, stop: Stop) -> anyhow::Result<Running> {
     let bound = listener::bind("--listen", settings.listen).await?;
     let admin = listener::bind("--admin-listen", common.admin_listen).await?;
     let (address, admin_address) = (bound.address, admin.address);
-    let options = ClientOptions::new(&metrics, DESCRIPTORS)?;
+    let mesh = common.mesh.start(&metrics, &stop)?;
+    let options = ClientOptions::new(&metrics, DESCRIPTORS)?.mesh(mesh.as_ref()).to(Role::Registry);
     let registry = rpc_client::connect_lazy(&settings.registry, &options).context("--registry")?;
 
     let limit = settings.outbox_limit_mib.saturating_mul(1 << 20);
@@ -163,7 +165,7 @@ pub async fn start(settings: Settings, stop: Stop) -> anyhow::Result<Running> {
     let service = PredictorServiceServer::new(rpc::PredictorRpc::new(shard.clone(), simulator))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let server = RpcServer::new(&metrics, DESCRIPTORS).add_service(service);
+    let server = RpcServer::new(&metrics, DESCRIPTORS).add_service(service).mesh(mesh.as_ref());
     let admin = AdminServer::new(&metrics, &readiness, &stop).spawn(admin);
     tracing::info!(%address, %admin_address, "listening");
     let drain_deadline = common.drain_deadline;

@@ -9,6 +9,7 @@ use memharvest_proto::predictor::v1::{
     ListVmsResponse, ObserveRequest, ObserveResponse, SimulateBoundaryRequest, SimulateBoundaryResponse,
     WatchForecastsRequest, WatchForecastsResponse,
 };
+use memharvest_services::caller::{Caller, check_agent};
 use memharvest_services::rpc_error::invalid_field;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -47,9 +48,10 @@ impl PredictorService for PredictorRpc {
         request: Request<Streaming<ObserveRequest>>,
     ) -> Result<Response<Self::ObserveStream>, Status> {
         let shard = self.shard.clone();
+        let caller = request.extensions().get::<Caller>().cloned();
         let answers = request.into_inner().then(move |request| {
-            let shard = shard.clone();
-            async move { answer(&shard, request?).await }
+            let (shard, caller) = (shard.clone(), caller.clone());
+            async move { answer(&shard, caller.as_ref(), request?).await }
         });
         Ok(Response::new(Box::pin(answers)))
     }
@@ -104,8 +106,13 @@ impl PredictorService for PredictorRpc {
     }
 }
 
-async fn answer(shard: &Shard, request: ObserveRequest) -> Result<ObserveResponse, Status> {
+async fn answer(
+    shard: &Shard,
+    caller: Option<&Caller>,
+    request: ObserveRequest,
+) -> Result<ObserveResponse, Status> {
     let reading = request.reading.ok_or_else(|| invalid_field("reading", "is absent"))?;
+    check_agent(caller, &reading.host_id)?;
     let (host_id, read_at) = (reading.host_id.clone(), reading.read_at);
     let answer = ObserveResponse { host_id, read_at, ..ObserveResponse::default() };
     match shard.observe(reading).await {

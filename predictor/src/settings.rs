@@ -69,7 +69,8 @@ impl ServiceSettings for Settings {
     }
 
     fn validate(&self) -> Result<(), SettingsError> {
-        self.common.check_listener("--listen", self.listen)
+        self.common.mesh.check_url("--registry", &self.registry)?;
+        self.common.check_mesh_listener("--listen", self.listen)
     }
 }
 

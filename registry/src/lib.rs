@@ -27,6 +27,8 @@ use memharvest_services::metrics::Metrics;
 use memharvest_services::readiness::{Part, Readiness};
 use memharvest_services::rpc_server::{MAX_MESSAGE_BYTES, RpcServer};
 use memharvest_services::shutdown::Stop;
+use memharvest_services::tls::MeshTls;
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 pub mod boundary;
@@ -39,6 +41,7 @@ pub mod lease;
 pub mod metrics;
 mod page;
 pub mod presence;
+mod refusals;
 pub mod rpc;
 pub mod scope;
 pub mod settings;
@@ -102,10 +105,11 @@ pub async fn start(settings: RegistrySettings, stop: Stop) -> anyhow::Result<Run
     let registry_metrics = RegistryMetrics::register(&metrics)?;
     let readiness = Readiness::default();
     let database = readiness.part("database");
+    let mesh = settings.common.mesh.start(&metrics, &stop)?;
     let handle = AdminServer::new(&metrics, &readiness, &stop).spawn(admin);
     let admin = Admin { address: admin_address, handle };
 
-    let process = Process { settings, grpc, admin, metrics, registry_metrics, database, clock, stop };
+    let process = Process { settings, grpc, mesh, admin, metrics, registry_metrics, database, clock, stop };
     let serve = match process.settings.database()? {
         Database::Sqlite(path) => process.serve_from(SqliteStore::open(&path).await?).await?,
         Database::Postgres(address) => process.serve_from(PostgresStore::open(&address).await?).await?,
@@ -123,6 +127,8 @@ struct Admin {
 struct Process {
     settings: RegistrySettings,
     grpc: Bound,
+    /// `None`: callers are not asked who they are.
+    mesh: Option<MeshTls>,
     admin: Admin,
     metrics: Metrics,
     registry_metrics: RegistryMetrics,
@@ -135,7 +141,7 @@ struct Process {
 impl Process {
     /// Makes everything ready that answers from a store.
     async fn serve_from(self, store: impl Store) -> anyhow::Result<BoxFuture<'static, anyhow::Result<()>>> {
-        let Self { settings, grpc, admin, metrics, registry_metrics, database, clock, stop } = self;
+        let Self { settings, grpc, mesh, admin, metrics, registry_metrics, database, clock, stop } = self;
         let store = Arc::new(store);
         let presence = Arc::new(Mutex::new(restore_presence(store.as_ref(), &settings).await?));
         let agents = AgentRpc::new(Arc::clone(&store), Arc::clone(&presence));
@@ -186,7 +192,10 @@ impl Process {
         let boundaries = rpc::boundaries::BoundaryRpc::new(Arc::clone(&store));
         let audit = rpc::audit::AuditRpc::new(Arc::clone(&store));
         let tokens = rpc::tokens::TokenRpc::new(Arc::clone(&store), used);
+        let (tell_refusals, refused) = mpsc::channel(refusals::WAITING);
         let rpc_server = RpcServer::new(&metrics, DESCRIPTORS)
+            .mesh(mesh.as_ref())
+            .tell_refusals(tell_refusals)
             .add_service(AgentServiceServer::new(agents).max_decoding_message_size(MAX_MESSAGE_BYTES))
             .add_service(BoundaryServiceServer::new(boundaries).max_decoding_message_size(MAX_MESSAGE_BYTES))
             .add_service(HarvestServiceServer::new(harvest).max_decoding_message_size(MAX_MESSAGE_BYTES))
@@ -202,8 +211,9 @@ impl Process {
                 stop.request();
                 outcome
             };
-            let (outcome, (), (), (), (), ()) = tokio::join!(
+            let (outcome, (), (), (), (), (), ()) = tokio::join!(
                 rpc,
+                refusals::write_down(Arc::clone(&store), refused, stop.clone()),
                 lease_keeper.run(stop.clone()),
                 snapshot::prune(Arc::clone(&store), clock, stop.clone()),
                 checkpoints.run(stop.clone(), settings.heartbeat_interval),

@@ -155,7 +155,7 @@ impl Settings for RegistrySettings {
 
     fn validate(&self) -> Result<(), SettingsError> {
         self.database()?;
-        self.common.check_listener("--listen", self.listen)?;
+        self.common.check_mesh_listener("--listen", self.listen)?;
         let refuse = |message: &str| Err(SettingsError::Refused(message.to_owned()));
         if self.retention < Duration::from_hours(1) {
             return refuse("--retention must be at least 1h");

@@ -4,10 +4,12 @@
 //! serves with [`rpc_server::RpcServer`] beside an [`admin_server::AdminServer`] until [`shutdown::Stop`] is asked.
 
 pub mod admin_server;
+pub mod caller;
 pub mod healthcheck;
 pub mod listener;
 pub mod membership;
 pub mod mesh_clock;
+mod mesh_policy;
 pub mod metrics;
 pub mod page_writer;
 pub mod process;

@@ -9,6 +9,7 @@ use prometheus::{
 use tonic::Code;
 
 use crate::Service;
+use crate::tls::identity::Lifetime;
 
 /// The registry of one process. Clones share the same state.
 #[derive(Debug, Clone)]
@@ -18,6 +19,9 @@ pub struct Metrics {
     pub(crate) client: RpcMetrics,
     queue_depth: IntGaugeVec,
     queue_dropped: IntCounterVec,
+    refused_callers: IntCounterVec,
+    certificate_starts: IntGaugeVec,
+    certificate_expires: IntGaugeVec,
 }
 
 impl Metrics {
@@ -34,13 +38,38 @@ impl Metrics {
         let queue_depth = IntGaugeVec::new(opts, &["queue"])?;
         let opts = Opts::new("memharvest_queue_dropped_total", "Items that a full queue dropped.");
         let queue_dropped = IntCounterVec::new(opts, &["queue"])?;
+        let opts =
+            Opts::new("memharvest_refused_callers_total", "Callers that were refused, by how far they came.");
+        let refused_callers = IntCounterVec::new(opts, &["stage"])?;
+        let opts = Opts::new(
+            "memharvest_certificate_start_timestamp_seconds",
+            "From when on a certificate holds, by what it is for.",
+        );
+        let certificate_starts = IntGaugeVec::new(opts, &["purpose"])?;
+        let opts = Opts::new(
+            "memharvest_certificate_expiry_timestamp_seconds",
+            "Until when a certificate holds, by what it is for.",
+        );
+        let certificate_expires = IntGaugeVec::new(opts, &["purpose"])?;
+        registry.register(Box::new(refused_callers.clone()))?;
+        registry.register(Box::new(certificate_starts.clone()))?;
+        registry.register(Box::new(certificate_expires.clone()))?;
         registry.register(Box::new(build_info))?;
         registry.register(Box::new(queue_depth.clone()))?;
         registry.register(Box::new(queue_dropped.clone()))?;
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         let server = RpcMetrics::register(&registry, "server", "served")?;
         let client = RpcMetrics::register(&registry, "client", "made")?;
-        Ok(Self { registry, server, client, queue_depth, queue_dropped })
+        Ok(Self {
+            registry,
+            server,
+            client,
+            queue_depth,
+            queue_dropped,
+            refused_callers,
+            certificate_starts,
+            certificate_expires,
+        })
     }
 
     /// Where a service registers metrics of its own.
@@ -56,6 +85,17 @@ impl Metrics {
             depth: self.queue_depth.with_label_values(&[name]),
             dropped: self.queue_dropped.with_label_values(&[name]),
         }
+    }
+
+    /// A caller was refused.
+    pub(crate) fn refused(&self, stage: &str) {
+        self.refused_callers.with_label_values(&[stage]).inc();
+    }
+
+    /// How long a certificate holds that is used from now on.
+    pub(crate) fn certificate(&self, purpose: &str, lifetime: Lifetime) {
+        self.certificate_starts.with_label_values(&[purpose]).set(lifetime.starts);
+        self.certificate_expires.with_label_values(&[purpose]).set(lifetime.expires);
     }
 
     /// The page in Prometheus' text format.

@@ -18,6 +18,8 @@ use tracing::{Instrument, Span, field};
 use crate::metrics::Metrics;
 use crate::rpc_body::{Interrupt, WatchedBody, code_of};
 use crate::rpc_methods::{RpcMethod, RpcMethods};
+use crate::tls::identity::Role;
+use crate::tls::{MeshConnector, MeshTls};
 use crate::trace_context;
 
 mod retry;
@@ -31,8 +33,16 @@ pub enum EndpointError {
     #[error("`{0}` is no URL; write it like http://127.0.0.1:7401")]
     NoUrl(String),
     /// No scheme, or another one.
-    #[error("`{0}` does not start with http://; write it like http://127.0.0.1:7401")]
+    #[error("`{0}` does not start with http:// or https://; write it like http://127.0.0.1:7401")]
     Scheme(String),
+    /// TLS without a certificate to show.
+    #[error(
+        "`{0}` asks for TLS, and there is no certificate to show; pass --mesh-ca, --mesh-cert and --mesh-key"
+    )]
+    NoCertificate(String),
+    /// A certificate without TLS.
+    #[error("`{0}` would be called in the clear in spite of --mesh-ca; write it with https://")]
+    Plain(String),
     /// A path that would be ignored.
     #[error("`{0}` has a path; a service is named by its host and port alone")]
     Path(String),
@@ -50,6 +60,8 @@ pub struct ClientOptions {
     pub connect_timeout: Duration,
     metrics: Metrics,
     methods: RpcMethods,
+    mesh: Option<MeshTls>,
+    expects: Option<Role>,
 }
 
 impl ClientOptions {
@@ -64,7 +76,22 @@ impl ClientOptions {
             connect_timeout: Duration::from_secs(3),
             metrics: metrics.clone(),
             methods: RpcMethods::new(descriptors)?,
+            mesh: None,
+            expects: None,
         })
+    }
+
+    /// Connections show the certificate of the mesh, and ask for one. URLs must be `https://` then.
+    #[must_use]
+    pub fn mesh(mut self, tls: Option<&MeshTls>) -> Self {
+        self.mesh = tls.cloned();
+        self
+    }
+
+    /// The same, for a service of this role: where certificates are shown, that of another role is refused.
+    #[must_use]
+    pub fn to(&self, role: Role) -> Self {
+        Self { expects: Some(role), ..self.clone() }
     }
 }
 
@@ -76,34 +103,50 @@ pub struct RpcChannel {
     options: ClientOptions,
 }
 
-pub(crate) fn parse_endpoint(url: &str) -> Result<Endpoint, EndpointError> {
-    if !url.starts_with("http://") {
-        return Err(EndpointError::Scheme(url.to_owned()));
-    }
-    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| EndpointError::NoUrl(url.to_owned()))?;
+/// Host and port of a service, and whether it is called with TLS. The URI begins with `http://` in either case: tonic
+/// leaves TLS to the connector then.
+pub(crate) fn parse_endpoint(url: &str) -> Result<(Endpoint, bool), EndpointError> {
+    let no_url = || EndpointError::NoUrl(url.to_owned());
+    let (rest, with_tls) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
+        (Some(rest), _) => (rest, false),
+        (_, Some(rest)) => (rest, true),
+        _ => return Err(EndpointError::Scheme(url.to_owned())),
+    };
+    let mut endpoint = Endpoint::from_shared(format!("http://{rest}")).map_err(|_| no_url())?;
     let uri = endpoint.uri();
     if uri.host().is_none_or(str::is_empty) {
-        return Err(EndpointError::NoUrl(url.to_owned()));
+        return Err(no_url());
     }
     if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
         return Err(EndpointError::Path(url.to_owned()));
     }
-    Ok(endpoint)
+    if with_tls {
+        endpoint = endpoint.origin(url.parse().map_err(|_| no_url())?);
+    }
+    Ok((endpoint, with_tls))
 }
 
 /// A channel to `url`, such as `http://127.0.0.1:7401`. Must be called within a tokio runtime. Nothing is connected
 /// yet: a service that is away shows as `UNAVAILABLE` when it is called.
 ///
 /// # Errors
-/// The URL is wrong.
+/// The URL is wrong, or its scheme does not fit the options.
 pub fn connect_lazy(url: &str, options: &ClientOptions) -> Result<RpcChannel, EndpointError> {
-    let inner = parse_endpoint(url)?
+    let (endpoint, with_tls) = parse_endpoint(url)?;
+    let endpoint = endpoint
         .connect_timeout(options.connect_timeout)
         .http2_keep_alive_interval(Duration::from_secs(10))
         .keep_alive_timeout(Duration::from_secs(5))
         .keep_alive_while_idle(true)
-        .tcp_nodelay(true)
-        .connect_lazy();
+        .tcp_nodelay(true);
+    let inner = match (options.mesh.clone(), with_tls) {
+        (None, false) => endpoint.connect_lazy(),
+        (Some(tls), true) => {
+            endpoint.connect_with_connector_lazy(MeshConnector { tls, expects: options.expects })
+        }
+        (None, true) => return Err(EndpointError::NoCertificate(url.to_owned())),
+        (Some(_), false) => return Err(EndpointError::Plain(url.to_owned())),
+    };
     Ok(RpcChannel { inner, endpoint: url.to_owned(), options: options.clone() })
 }
 

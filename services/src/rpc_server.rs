@@ -12,7 +12,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::response::IntoResponse;
 use http::header::CONTENT_TYPE;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::server::NamedService;
@@ -22,16 +22,19 @@ use tonic_health::ServingStatus;
 use tower::{Service, ServiceExt};
 use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::caller::{Refusal, Refusals};
 use crate::listener::Bound;
 use crate::metrics::Metrics;
 use crate::rpc_methods::RpcMethods;
 use crate::shutdown::Stop;
-use crate::tls::ServerTls;
+use crate::tls::{MeshTls, ServerTls};
 
+mod admission;
 mod call;
 mod connection;
 
 pub(crate) use call::parse_timeout;
+pub use connection::Peer;
 
 /// Largest message that a service should take: pass it to `max_decoding_message_size` of servers and clients.
 pub const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
@@ -77,6 +80,9 @@ pub struct RpcServer {
     grpc_web: bool,
     around: Option<Around>,
     tls: Option<ServerTls>,
+    /// Callers are members of the mesh, and each may make the calls of its role.
+    members_only: bool,
+    refusals: Option<mpsc::Sender<Refusal>>,
     limits: Limits,
     metrics: Metrics,
 }
@@ -103,6 +109,8 @@ impl RpcServer {
             grpc_web: false,
             around: None,
             tls: None,
+            members_only: false,
+            refusals: None,
             limits: Limits::default(),
             metrics: metrics.clone(),
         }
@@ -142,10 +150,25 @@ impl RpcServer {
         self
     }
 
-    /// Asks for TLS.
+    /// Speaks TLS; callers are not asked for certificates.
     #[must_use]
     pub fn tls(mut self, tls: Option<ServerTls>) -> Self {
         self.tls = tls;
+        self
+    }
+
+    /// Speaks TLS with members of the mesh alone, and lets each make the calls of its role (`mesh_policy`).
+    #[must_use]
+    pub fn mesh(mut self, tls: Option<&MeshTls>) -> Self {
+        self.members_only = tls.is_some();
+        self.tls = tls.map(MeshTls::server);
+        self
+    }
+
+    /// Tells of callers that are refused.
+    #[must_use]
+    pub fn tell_refusals(mut self, listener: mpsc::Sender<Refusal>) -> Self {
+        self.refusals = Some(listener);
         self
     }
 
@@ -193,8 +216,13 @@ impl RpcServer {
             .add_service(v1)
             .add_service(v1alpha)
             .into_axum_router()
-            .layer(CatchPanicLayer::custom(call::panicked))
-            .layer(axum::middleware::from_fn_with_state(calls, call::serve));
+            .layer(CatchPanicLayer::custom(call::panicked));
+        let refusals = Arc::new(Refusals::new(&self.metrics, self.refusals));
+        if self.members_only {
+            let admit = axum::middleware::from_fn_with_state(Arc::clone(&refusals), admission::admit);
+            grpc = grpc.layer(admit);
+        }
+        grpc = grpc.layer(axum::middleware::from_fn_with_state(calls, call::serve));
         if self.grpc_web {
             // Around the gRPC routes alone: this layer refuses everything else that comes over HTTP/1.
             grpc = grpc.layer(tonic_web::GrpcWebLayer::new());
@@ -205,14 +233,14 @@ impl RpcServer {
             routes = wrap(routes);
         }
 
-        let acceptor = self.tls.as_ref().map(ServerTls::acceptor);
         let cut_off = CancellationToken::new();
+        let incoming = connection::incoming(bound.listener, self.tls, refusals, &cut_off);
         let server = Server::builder()
             .accept_http1(has_http || self.grpc_web)
             .http2_keepalive_interval(Some(Duration::from_secs(20)))
             .http2_keepalive_timeout(Some(Duration::from_secs(10)))
             .add_routes(routes.into())
-            .serve_with_incoming_shutdown(connection::incoming(bound.listener, acceptor, &cut_off), async {
+            .serve_with_incoming_shutdown(incoming, async {
                 stop.requested().await;
                 health.set_service_status("", ServingStatus::NotServing).await;
                 for name in &self.names {

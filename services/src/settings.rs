@@ -16,6 +16,7 @@ use jiff::Timestamp;
 
 use crate::Service;
 use crate::mesh_clock::MeshClock;
+use crate::tls::MeshSettings;
 
 mod layers;
 pub mod reference;
@@ -81,6 +82,10 @@ pub struct Common {
     #[arg(long, help_heading = HEADING, env = "MEMHARVEST_INSECURE")]
     pub insecure: bool,
 
+    /// How services know each other
+    #[command(flatten)]
+    pub mesh: MeshSettings,
+
     /// Form of the log lines on stderr: human or json
     #[arg(long, help_heading = HEADING, value_enum, hide_possible_values = true, env = "MEMHARVEST_LOG_FORMAT", default_value = "human")]
     pub log_format: LogFormat,
@@ -130,8 +135,16 @@ impl Common {
         }
     }
 
-    /// Refuses a listener that others could reach without TLS and authentication, as long as nobody has said that this is
-    /// wanted. The admin listener is read-only and exempt.
+    /// Refuses a listener of the mesh that strangers could reach, as long as nobody has said that this is wanted. The admin listener is
+    /// read-only and exempt.
+    ///
+    /// # Errors
+    /// The address is not loopback, the mesh has no certificates, and `--insecure` is not given.
+    pub fn check_mesh_listener(&self, flag: &str, address: SocketAddr) -> Result<(), SettingsError> {
+        if self.mesh.is_set() { Ok(()) } else { self.check_listener(flag, address) }
+    }
+
+    /// As [`Self::check_mesh_listener`], for a listener that does not speak the mesh's TLS.
     ///
     /// # Errors
     /// The address is not loopback and `--insecure` is not given.
@@ -141,7 +154,7 @@ impl Common {
         }
         Err(SettingsError::Refused(format!(
             "{flag} {address} can be reached from other machines without TLS and authentication; \
-             listen on 127.0.0.1, or pass --insecure if the network protects it"
+             configure them, listen on 127.0.0.1, or pass --insecure if the network protects it"
         )))
     }
 
@@ -162,6 +175,7 @@ impl Common {
 
     fn validate(&self) -> Result<(), SettingsError> {
         self.mesh_clock()?;
+        self.mesh.read()?;
         crate::telemetry::check(self)
     }
 }
@@ -307,7 +321,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// Parses the URL of a service, such as `http://127.0.0.1:7401`; for `#[arg(value_parser = service_url)]`.
 ///
 /// # Errors
-/// Anything but `http://` with a host, with or without a port; the message tells how to write it.
+/// Anything but `http://` or `https://` with a host, with or without a port; the message tells how to write it.
 pub fn service_url(text: &str) -> Result<String, String> {
     crate::rpc_client::parse_endpoint(text).map_err(|error| error.to_string())?;
     Ok(text.to_owned())

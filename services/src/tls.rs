@@ -1,23 +1,31 @@
-//! TLS of a listener. Its certificate is read anew when its files change, without a restart and without losing a
-//! connection.
+//! TLS from files: of a port that shows a certificate, and of the mesh, where both sides show one.
+//!
+//! The files are looked at while the process runs. New ones serve new handshakes; connections that are open stay.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::Arc;
 
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert, ServerConfig};
-use tokio_rustls::rustls::sign::CertifiedKey;
+use tokio_rustls::rustls::{self, ClientConfig, ServerConfig};
 
+use crate::metrics::Metrics;
 use crate::shutdown::Stop;
 
-/// How often the files are looked at.
-const LOOKED_AT_EVERY: Duration = Duration::from_secs(2);
+mod connector;
+pub mod identity;
+mod mesh;
+mod reloaded;
 
-/// A certificate that cannot be used.
+pub(crate) use connector::MeshConnector;
+pub use mesh::{MeshSettings, MeshTls};
+
+use identity::{Identity, Lifetime};
+use reloaded::{Contents, Files, Reloaded};
+
+/// Certificates that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file that cannot be read.
@@ -42,26 +50,41 @@ pub enum TlsError {
         /// The certificate's file.
         file: PathBuf,
         /// Why.
-        source: tokio_rustls::rustls::Error,
+        source: rustls::Error,
     },
+    /// Authorities that cannot be used.
+    #[error("the authorities in {} cannot be used: {reason}", file.display())]
+    Authorities {
+        /// Their file.
+        file: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A certificate that does not say who it is.
+    #[error("the certificate in {} is of no use in the mesh: {source}", file.display())]
+    NoIdentity {
+        /// The certificate's file.
+        file: PathBuf,
+        /// Why.
+        source: identity::NoIdentity,
+    },
+}
+
+/// What is made of the files.
+#[derive(Debug)]
+struct Material {
+    server: Arc<ServerConfig>,
+    /// Only in the mesh, where the same certificate is shown as a client.
+    client: Option<Arc<ClientConfig>>,
+    /// Who shows it in the mesh.
+    identity: Option<Identity>,
+    /// Of each certificate, by what it is for.
+    lifetimes: Vec<(&'static str, Lifetime)>,
 }
 
 /// A listener's TLS. Clones share the certificate.
 #[derive(Clone, Debug)]
-pub struct ServerTls {
-    certificate: Arc<Certificate>,
-    config: Arc<ServerConfig>,
-}
-
-#[derive(Debug)]
-struct Certificate {
-    chain_file: PathBuf,
-    key_file: PathBuf,
-    current: RwLock<(Files, Arc<CertifiedKey>)>,
-}
-
-/// What the two files held.
-type Files = (Vec<u8>, Vec<u8>);
+pub struct ServerTls(Arc<Reloaded>);
 
 impl ServerTls {
     /// Reads a chain of certificates and its private key, both in PEM.
@@ -69,98 +92,76 @@ impl ServerTls {
     /// # Errors
     /// A file cannot be read, or the two do not fit each other.
     pub fn load(chain_file: &Path, key_file: &Path) -> Result<Self, TlsError> {
-        let files = (read(chain_file)?, read(key_file)?);
-        let key = certified(chain_file, key_file, &files)?;
-        let certificate = Arc::new(Certificate {
-            chain_file: chain_file.to_owned(),
-            key_file: key_file.to_owned(),
-            current: RwLock::new((files, Arc::new(key))),
-        });
-        let unfit = |source| TlsError::Unfit { file: chain_file.to_owned(), source };
-        let config = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
-        let mut config = config
-            .map_err(unfit)?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::clone(&certificate) as Arc<dyn ResolvesServerCert>);
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Self { certificate, config: Arc::new(config) })
+        let files = Files { chain: chain_file.to_owned(), key: key_file.to_owned(), authorities: None };
+        Reloaded::load(files).map(|loaded| Self(Arc::new(loaded)))
     }
 
-    /// Looks at the files until the process stops. New ones that cannot be used are told of once, and the last good
-    /// ones stay.
-    pub async fn keep_fresh(self, stop: Stop) {
-        let mut passed_over: Option<Files> = None;
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(LOOKED_AT_EVERY) => {}
-                () = stop.requested() => return,
+    /// Looks at the files in a task of `stop`, and tells in `metrics` when the certificates expire.
+    pub fn keep_fresh(&self, metrics: &Metrics, stop: &Stop) {
+        let files = Arc::clone(&self.0);
+        let (metrics, stopping) = (metrics.clone(), stop.clone());
+        let told = move |material: &Material| {
+            for (purpose, lifetime) in &material.lifetimes {
+                metrics.certificate(purpose, *lifetime);
             }
-            match self.certificate.renew(passed_over.as_ref()) {
-                Ok(true) => {
-                    let file = self.certificate.chain_file.display();
-                    tracing::info!("the certificate of {file} was renewed");
-                }
-                Ok(false) => {}
-                Err(refused) => {
-                    let (files, error) = *refused;
-                    tracing::warn!(%error, "the new certificate is passed over: {error}");
-                    passed_over = Some(files);
-                }
-            }
-        }
-    }
-
-    pub(crate) fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(Arc::clone(&self.config))
-    }
-}
-
-impl Certificate {
-    /// Takes over what the files hold now, if it is new and was not passed over already.
-    fn renew(&self, passed_over: Option<&Files>) -> Result<bool, Box<(Files, TlsError)>> {
-        // While one of the two is being replaced, it may be missing for a moment.
-        let (Ok(chain), Ok(key)) = (std::fs::read(&self.chain_file), std::fs::read(&self.key_file)) else {
-            return Ok(false);
         };
-        let files = (chain, key);
-        if passed_over == Some(&files)
-            || self.current.read().unwrap_or_else(PoisonError::into_inner).0 == files
-        {
-            return Ok(false);
-        }
-        match certified(&self.chain_file, &self.key_file, &files) {
-            Ok(key) => {
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = (files, Arc::new(key));
-                Ok(true)
-            }
-            Err(error) => Err(Box::new((files, error))),
+        stop.spawn("certificates", async move { files.keep_fresh(told, stopping).await });
+    }
+
+    /// For one handshake.
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(Arc::clone(&self.0.current().server))
+    }
+}
+
+impl Material {
+    fn of(files: &Files<PathBuf>, contents: &Contents) -> Result<Self, TlsError> {
+        let chain = certificates(&files.chain, &contents.chain)?;
+        let key = private_key(&files.key, &contents.key)?;
+        match (&files.authorities, &contents.authorities) {
+            (Some(file), Some(pem)) => mesh::member(&files.chain, chain, key, file, certificates(file, pem)?),
+            _ => public(&files.chain, chain, key),
         }
     }
 }
 
-impl ResolvesServerCert for Certificate {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner).1))
-    }
+/// A port that asks nobody for a certificate.
+fn public(
+    chain_file: &Path,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<Material, TlsError> {
+    let lifetimes = lifetime(&chain).map(|lifetime| ("public", lifetime)).into_iter().collect();
+    let unfit = |source| TlsError::Unfit { file: chain_file.to_owned(), source };
+    let mut server = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(unfit)?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(unfit)?;
+    server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Material { server: Arc::new(server), client: None, identity: None, lifetimes })
 }
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, TlsError> {
-    std::fs::read(file).map_err(|source| TlsError::Unreadable { file: file.to_owned(), source })
+/// At least one certificate.
+fn certificates(file: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    found
+        .ok()
+        .filter(|found| !found.is_empty())
+        .ok_or_else(|| TlsError::NoPem { file: file.to_owned(), what: "certificate" })
 }
 
-fn certified(chain_file: &Path, key_file: &Path, (chain, key): &Files) -> Result<CertifiedKey, TlsError> {
-    let no_pem = |file: &Path, what| TlsError::NoPem { file: file.to_owned(), what };
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain)
-        .collect::<Result<_, _>>()
-        .map_err(|_| no_pem(chain_file, "certificate"))?;
-    if chain.is_empty() {
-        return Err(no_pem(chain_file, "certificate"));
-    }
-    let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| no_pem(key_file, "private key"))?;
-    CertifiedKey::from_der(chain, key, &provider())
-        .map_err(|source| TlsError::Unfit { file: chain_file.to_owned(), source })
+fn private_key(file: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(pem)
+        .map_err(|_| TlsError::NoPem { file: file.to_owned(), what: "private key" })
+}
+
+/// When the first of these certificates expires.
+fn lifetime(certificates: &[CertificateDer<'_>]) -> Option<Lifetime> {
+    certificates.iter().filter_map(|one| Lifetime::of(one)).min_by_key(|lifetime| lifetime.expires)
 }

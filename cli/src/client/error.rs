@@ -39,6 +39,9 @@ pub(crate) enum ClientError {
         "the token holds a line break or another character that cannot be sent; check --token and MEMHARVEST_TOKEN"
     )]
     Token,
+    /// The authorities cannot be used.
+    #[error("{0}")]
+    Authorities(String),
     /// The author has characters that no header takes.
     #[error("--author must be printable ASCII")]
     Author,

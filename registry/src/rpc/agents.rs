@@ -8,8 +8,10 @@ use memharvest_proto::registry::v1::{
     GetAgentResponse, HeartbeatRequest, HeartbeatResponse, ListAgentsRequest, ListAgentsResponse,
     RegisterAgentRequest, RegisterAgentResponse, UpdateAgentRequest, UpdateAgentResponse,
 };
+use memharvest_services::caller::{Caller, check_agent, check_role};
 use memharvest_services::proto_time::duration_to_proto;
 use memharvest_services::rpc_error::ErrorCode;
+use memharvest_services::tls::identity::Role;
 use tonic::{Request, Response, Status};
 
 use super::now_ns;
@@ -65,6 +67,17 @@ impl<S: Store> AgentRpc<S> {
     }
 }
 
+/// What a certificate calls an agent of this kind.
+fn role_of(kind: AgentKind) -> Option<Role> {
+    match kind {
+        AgentKind::Unspecified => None,
+        AgentKind::Collector => Some(Role::Collector),
+        AgentKind::Predictor => Some(Role::Predictor),
+        AgentKind::Gateway => Some(Role::Gateway),
+        AgentKind::Registry => Some(Role::Registry),
+    }
+}
+
 fn check_interval(check: &mut Check, field: &str, interval: Option<&prost_types::Duration>) -> Option<i64> {
     let ns = check.duration_or_none(field, interval, 0, LONGEST_INTERVAL_S)?;
     check.that(ns > 0, field, "must be above zero");
@@ -77,7 +90,10 @@ impl<S: Store> AgentService for AgentRpc<S> {
         &self,
         request: Request<RegisterAgentRequest>,
     ) -> Result<Response<RegisterAgentResponse>, Status> {
+        let caller = request.extensions().get::<Caller>().cloned();
         let request = request.into_inner();
+        check_role(caller.as_ref(), role_of(request.kind()))?;
+        check_agent(caller.as_ref(), &request.agent_id)?;
         let mut check = Check::default();
         check.id("agent_id", &request.agent_id);
         check.that(
@@ -124,6 +140,7 @@ impl<S: Store> AgentService for AgentRpc<S> {
         &self,
         request: Request<HeartbeatRequest>,
     ) -> Result<Response<HeartbeatResponse>, Status> {
+        check_agent(request.extensions().get(), &request.get_ref().agent_id)?;
         let request = request.into_inner();
         let mut check = Check::default();
         check.id("agent_id", &request.agent_id);

@@ -2,7 +2,7 @@
 
 use memharvest_proto::registry::v1::AuditEvent;
 
-use crate::store::Result;
+use crate::store::{Change, Result};
 
 /// Which events of the audit log a list holds. `None` and empty: all.
 #[derive(Clone, Debug, Default)]
@@ -29,4 +29,7 @@ pub trait AuditStore: Send + Sync + 'static {
         filter: &AuditFilter,
         limit: u32,
     ) -> impl Future<Output = Result<Vec<AuditEvent>>> + Send;
+
+    /// Notes that a caller was refused: `change` says who, why and when, `subject` what it tried.
+    fn note_refusal(&self, subject: &str, change: &Change) -> impl Future<Output = Result<()>> + Send;
 }

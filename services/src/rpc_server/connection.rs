@@ -3,19 +3,26 @@
 //! tonic waits for busy connections without end, and for the first byte of one without a deadline.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::stream::{FuturesUnordered, unfold};
 use futures::{Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Sleep;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls;
+use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
+
+use crate::caller::{Refusal, Refusals, Stage};
+use crate::tls::ServerTls;
+use crate::tls::identity::{Identity, Lifetime, NoIdentity};
 
 /// How long a stranger may take for his first byte, or for a whole handshake.
 const FIRST_WORD: Duration = Duration::from_secs(10);
@@ -29,7 +36,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// What accepts connections.
 struct Accepting {
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<ServerTls>,
+    refusals: Arc<Refusals>,
     cut_off: CancellationToken,
     handshakes: FuturesUnordered<Pin<Box<dyn Future<Output = Option<Connection>> + Send>>>,
 }
@@ -37,11 +45,12 @@ struct Accepting {
 /// Accepts connections; all of them break when `cut_off` is cancelled.
 pub(super) fn incoming(
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<ServerTls>,
+    refusals: Arc<Refusals>,
     cut_off: &CancellationToken,
 ) -> impl Stream<Item = io::Result<Connection>> + use<> {
-    let accepting =
-        Accepting { listener, tls, cut_off: cut_off.clone(), handshakes: FuturesUnordered::new() };
+    let (cut_off, handshakes) = (cut_off.clone(), FuturesUnordered::new());
+    let accepting = Accepting { listener, tls, refusals, cut_off, handshakes };
     unfold(accepting, |mut accepting| async {
         let connection = accepting.next().await;
         Some((Ok(connection), accepting))
@@ -59,16 +68,22 @@ impl Accepting {
                     }
                 }
                 accepted = self.listener.accept(), if room => match accepted {
-                    Ok((socket, _)) => {
+                    Ok((socket, address)) => {
                         // Fails only for a socket that is broken already, as its first use will tell.
                         let _ = socket.set_nodelay(true);
-                        let Some(tls) = self.tls.clone() else {
-                            return Connection::new(Socket::Plain(socket), &self.cut_off);
+                        let Some(tls) = &self.tls else {
+                            return Connection::new(Socket::Plain(socket), address, &self.cut_off);
                         };
+                        let (acceptor, refusals) = (tls.acceptor(), Arc::clone(&self.refusals));
                         let cut_off = self.cut_off.clone();
                         self.handshakes.push(Box::pin(async move {
-                            let shaken = tokio::time::timeout(FIRST_WORD, tls.accept(socket)).await.ok()?.ok()?;
-                            Some(Connection::new(Socket::Tls(Box::new(shaken)), &cut_off))
+                            match tokio::time::timeout(FIRST_WORD, acceptor.accept(socket)).await.ok()? {
+                                Ok(shaken) => Some(Connection::new(Socket::Tls(Box::new(shaken)), address, &cut_off)),
+                                Err(error) => {
+                                    note_refusal(&refusals, address, &error);
+                                    None
+                                }
+                            }
                         }));
                     }
                     Err(error) => {
@@ -81,14 +96,46 @@ impl Accepting {
     }
 }
 
+/// Somebody who hangs up is no refusal; who speaks no TLS, or shows a certificate that does not hold, is one.
+fn note_refusal(refusals: &Refusals, address: SocketAddr, error: &io::Error) {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    if let Some(cause) = cause {
+        let who = stranger(address);
+        refusals.note(Stage::Handshake, Refusal { who, what: "handshake".into(), why: cause.to_string() });
+    }
+}
+
+fn stranger(address: SocketAddr) -> String {
+    format!("a stranger at {}", address.ip())
+}
+
 enum Socket {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+/// Who is at the other end of a connection, as a request's extensions tell.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Who its certificate says it is; `None`: it has shown none.
+    pub(crate) identity: Option<Arc<Result<Identity, NoIdentity>>>,
+}
+
+impl Peer {
+    /// What it is called while it is nobody.
+    pub(super) fn stranger(&self) -> String {
+        stranger(self.address)
+    }
+}
+
 /// One connection.
 pub(super) struct Connection {
     socket: Socket,
+    peer: Peer,
+    /// When the certificate of the other side does: a stream of years must not outlive what opened it.
+    expires: Option<Pin<Box<Sleep>>>,
     cut_off: Pin<Box<WaitForCancellationFutureOwned>>,
     has_spoken: bool,
     /// When it is closed, unless what it waits for comes: the first byte, or room to write.
@@ -96,8 +143,12 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    fn new(socket: Socket, cut_off: &CancellationToken) -> Self {
+    fn new(socket: Socket, address: SocketAddr, cut_off: &CancellationToken) -> Self {
+        let shown = socket.certificate();
+        let left = shown.and_then(Lifetime::of).map(|lifetime| lifetime.left(SystemTime::now()));
         Self {
+            peer: Peer { address, identity: shown.map(|shown| Arc::new(Identity::of(shown))) },
+            expires: left.map(|left| Box::pin(tokio::time::sleep(left))),
             socket,
             cut_off: Box::pin(cut_off.clone().cancelled_owned()),
             has_spoken: false,
@@ -127,12 +178,19 @@ impl Connection {
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        match &self.socket {
-            Socket::Plain(socket) => socket.connect_info(),
-            Socket::Tls(socket) => socket.get_ref().0.connect_info(),
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
+}
+
+impl Socket {
+    /// The certificate that the other side has shown.
+    fn certificate(&self) -> Option<&CertificateDer<'static>> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(socket) => socket.get_ref().1.peer_certificates()?.first(),
         }
     }
 }
@@ -161,6 +219,9 @@ impl AsyncRead for Connection {
         // A connection always has a read pending, so this alone breaks it.
         if self.cut_off.as_mut().poll(context).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        if self.expires.as_mut().is_some_and(|expires| expires.as_mut().poll(context).is_ready()) {
+            return Poll::Ready(Err(io::Error::other("the certificate of the other side has expired")));
         }
         let polled = on_socket!(self, socket => socket.poll_read(context, buffer));
         if polled.is_pending() && self.is_overdue(context) {

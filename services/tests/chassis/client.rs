@@ -19,7 +19,8 @@ fn options() -> ClientOptions {
 async fn a_wrong_url_is_refused_with_a_cure() {
     for (url, expected) in [
         ("127.0.0.1:7401", EndpointError::Scheme("127.0.0.1:7401".into())),
-        ("https://127.0.0.1:7401", EndpointError::Scheme("https://127.0.0.1:7401".into())),
+        ("https://127.0.0.1:7401", EndpointError::NoCertificate("https://127.0.0.1:7401".into())),
+        ("ftp://127.0.0.1:7401", EndpointError::Scheme("ftp://127.0.0.1:7401".into())),
         ("http://", EndpointError::NoUrl("http://".into())),
         ("http://a b", EndpointError::NoUrl("http://a b".into())),
         ("http://127.0.0.1:7401/v1", EndpointError::Path("http://127.0.0.1:7401/v1".into())),

@@ -6,6 +6,7 @@ mod admin;
 mod client;
 mod drain;
 mod http_beside;
+mod mesh;
 mod process;
 mod server;
 mod settings;

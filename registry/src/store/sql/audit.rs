@@ -1,10 +1,10 @@
-//! The audit log's only query: it is written by the changes that it tells of.
+//! The audit log: written by the changes that it tells of, and by whoever was refused.
 
 use memharvest_proto::registry::v1::AuditEvent;
 use sqlx::QueryBuilder;
 
 use super::{Database, SqlStore, fields};
-use crate::store::{AuditFilter, AuditStore, Result};
+use crate::store::{AuditFilter, AuditStore, Change, Result};
 
 impl AuditStore for SqlStore {
     async fn audit_events(&self, filter: &AuditFilter, limit: u32) -> Result<Vec<AuditEvent>> {
@@ -31,5 +31,11 @@ impl AuditStore for SqlStore {
         query.push(" ORDER BY event_id DESC LIMIT ").push_bind(i64::from(limit));
         let rows = query.build().fetch_all(&self.reader).await?;
         Ok(rows.iter().map(fields::get_event).collect::<sqlx::Result<_>>()?)
+    }
+
+    async fn note_refusal(&self, subject: &str, change: &Change) -> Result<()> {
+        let mut transaction = self.begin().await?;
+        fields::audit(&mut transaction, change, "access.refuse", subject, "", "").await?;
+        Ok(transaction.commit().await?)
     }
 }
