@@ -190,7 +190,7 @@ impl Settings for CollectorSettings {
     fn validate(&self) -> Result<(), SettingsError> {
         self.common.check_mesh_listener("--listen", self.listen)?;
         self.common.mesh.check_url("--registry", &self.registry)?;
-        self.common.mesh.check_url("--predictor", &self.predictor)?;
+        self.predictor.iter().try_for_each(|url| self.common.mesh.check_url("--predictor", url))?;
         if self.interval < Duration::from_millis(100) {
             return Err(SettingsError::Refused("--interval must be at least 100ms".into()));
         }
