@@ -42,6 +42,7 @@ const RULES: &[(&str, &[Role])] = &[
     ("/memharvest.registry.v1.BoundaryService/WatchBoundaries", READERS),
     ("/memharvest.registry.v1.HarvestService/RecordHarvest", PREDICTOR),
     ("/memharvest.registry.v1.HarvestService/QueryHistory", READERS),
+    ("/memharvest.registry.v1.HarvestService/StreamHistory", READERS),
     ("/memharvest.registry.v1.HarvestService/ListLatest", READERS),
     ("/memharvest.registry.v1.LeaseService/ReserveMemory", GATEWAY),
     ("/memharvest.registry.v1.LeaseService/RenewLease", GATEWAY),
@@ -60,6 +61,7 @@ const RULES: &[(&str, &[Role])] = &[
     ("/memharvest.registry.v1.ViolationService/AcknowledgeViolation", GATEWAY),
     ("/memharvest.registry.v1.ViolationService/ExplainViolation", GATEWAY),
     ("/memharvest.registry.v1.ViolationService/WatchViolations", READERS),
+    ("/memharvest.registry.v1.ViolationService/ListErrorBudgets", READERS),
 ];
 
 /// Whether this role may call the method of this path.
