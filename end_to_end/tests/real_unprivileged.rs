@@ -17,8 +17,8 @@ use tokio::process::Command;
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// Nobody's.
-const UID: &str = "64173";
+/// The user `nobody`: libvirt's client wants one that has a name.
+const UID: &str = "65534";
 const WITHOUT_RIGHTS: [&str; 9] = [
     "setpriv",
     "--reuid",
