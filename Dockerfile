@@ -3,8 +3,18 @@
 # Every image runs as uid 65532 and needs a writable root for nothing: /var/lib/memharvest is the only folder that a service
 # writes to (registry with SQLite, predictor). Only the collector's carries libvirt's client library.
 # Where the two base images come from can be changed by --build-arg.
+ARG NODE_IMAGE=node:24-bookworm-slim
 ARG RUST_IMAGE=rust:1.95-bookworm
 ARG BASE_IMAGE=debian:bookworm-slim
+
+# The dashboard, which ends up in the gateway's program.
+FROM ${NODE_IMAGE} AS ui
+WORKDIR /src/gateway/ui
+COPY gateway/ui/package.json gateway/ui/package-lock.json ./
+RUN npm ci --no-audit --no-fund && npm install --no-save --no-audit --no-fund @bufbuild/buf@1.75.0
+COPY proto /src/proto
+COPY gateway/ui ./
+RUN npm run generate && npm run build
 
 FROM ${RUST_IMAGE} AS build
 # Debian's own versions: a pinned one is gone with its next security fix.
@@ -14,6 +24,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
+COPY --from=ui /src/gateway/ui/dist gateway/ui/dist
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
     cargo build --locked --release --workspace --bins \
     && mkdir /out \

@@ -64,15 +64,15 @@ docs: ## make the book of docs/, in book/
 	@setup/install lint
 	packaging/check book
 
-release: ## write packages, chart, bills of materials and checksums into target/release-files
+release: ui ## write packages, chart, bills of materials and checksums into target/release-files
 	@setup/install build release
 	packaging/release
 
-test-packages: ## install, start, upgrade and remove the packages in a throwaway root (root, ten minutes)
+test-packages: ui ## install, start, upgrade and remove the packages in a throwaway root (root, ten minutes)
 	@setup/install build release packages
 	packaging/test_packages
 
-image: ## build the gateway's image and run it, without an engine (root, a quarter of an hour)
+image: ui ## build the gateway's image and run it, without an engine (root, a quarter of an hour)
 	@setup/install build image
 	packaging/test_image
 
