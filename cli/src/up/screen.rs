@@ -58,7 +58,7 @@ pub(crate) fn welcome(ports: &Ports, program: &str) -> String {
     let documented = *ports == Ports::documented(ports.gateway.listen) && gateway == "127.0.0.1:8080";
     let at = if documented { String::new() } else { format!(" --url http://{gateway}") };
     let mut lines = vec![
-        format!("  gateway    http://{gateway}  (REST under /api/v1, /openapi.json, gRPC, grpc-web)"),
+        format!("  gateway    http://{gateway}  (dashboard, REST under /api/v1, /docs, gRPC, grpc-web)"),
         format!("  metrics    http://{gateway}/metrics"),
     ];
     lines.extend(ports.each().iter().map(|(process, endpoint)| {
