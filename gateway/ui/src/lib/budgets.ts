@@ -1,6 +1,6 @@
-/** Error budgets, as the predictors have counted them. */
+/** Error budgets, as the registry works them out from its ledger. */
 
-import type { Host } from '../gen/memharvest/predictor/v1/forecast_pb';
+import type { ErrorBudgetStanding } from '../gen/memharvest/registry/v1/violation_service_pb';
 
 export interface Budget {
   scope: string;
@@ -10,14 +10,9 @@ export interface Budget {
   remaining: number;
 }
 
-/** One line a scope. Hosts of one predictor tell the same numbers, so of each scope the one that is spent most is shown. */
-export function budgetsOf(hosts: Pick<Host, 'errorBudgets'>[]): Budget[] {
-  const found = new Map<string, Budget>();
-  for (const { scope, violations, allowed, remainingRatio } of hosts.flatMap((host) => host.errorBudgets)) {
-    const known = found.get(scope);
-    if (!known || remainingRatio < known.remaining) {
-      found.set(scope, { scope, violations: Number(violations), allowed, remaining: remainingRatio });
-    }
-  }
-  return [...found.values()].sort((a, b) => a.remaining - b.remaining || a.scope.localeCompare(b.scope));
+/** Those that are spent most come first. */
+export function budgetsOf(standings: Pick<ErrorBudgetStanding, 'scope' | 'violations' | 'allowed' | 'remainingRatio'>[]): Budget[] {
+  return standings
+    .map(({ scope, violations, allowed, remainingRatio }) => ({ scope, violations: Number(violations), allowed, remaining: remainingRatio }))
+    .sort((a, b) => a.remaining - b.remaining || a.scope.localeCompare(b.scope));
 }

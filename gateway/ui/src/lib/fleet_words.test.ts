@@ -2,7 +2,7 @@ import { create } from '@bufbuild/protobuf';
 import { expect, it } from 'vitest';
 
 import { Quality } from '../gen/memharvest/collector/v1/reading_pb';
-import { CoverageSchema, HostSchema, LimitedBy, TermName } from '../gen/memharvest/predictor/v1/forecast_pb';
+import { CoverageSchema, LimitedBy, TermName } from '../gen/memharvest/predictor/v1/forecast_pb';
 import { budgetsOf } from './budgets';
 import { promises } from './coverage';
 import { key, limit, quality, term, valueOf } from './words';
@@ -15,13 +15,10 @@ it('a promise of which nothing was judged is none', () => {
   expect(found[0]).toMatchObject({ promised: 0.99, held: 0.985, judged: 200, horizon: '15 min' });
 });
 
-it('of each scope the budget that is spent most is shown', () => {
-  const host = (scope: string, remainingRatio: number) => create(HostSchema, { errorBudgets: [{ scope, violations: 1n, allowed: 2, remainingRatio }] });
-  const found = budgetsOf([host('fleet', 0.5), host('fleet', 0.1), host('host:a', 0.9)]);
-  expect(found.map((one) => [one.scope, one.remaining])).toEqual([
-    ['fleet', 0.1],
-    ['host:a', 0.9],
-  ]);
+it('the budget that is spent most comes first', () => {
+  const standing = (scope: string, remainingRatio: number) => ({ scope, violations: 1n, allowed: 2, remainingRatio });
+  const found = budgetsOf([standing('fleet', 0.5), standing('host:a', 0.9), standing('group:a=b', 0)]);
+  expect(found.map((one) => one.scope)).toEqual(['group:a=b', 'fleet', 'host:a']);
 });
 
 it('every value of the contract has words of its own', () => {

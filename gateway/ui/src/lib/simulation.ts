@@ -2,7 +2,7 @@
 
 import type { SimulateBoundaryResponse, SimulatedEffect } from '../gen/memharvest/predictor/v1/predictor_service_pb';
 
-type Effect = Pick<SimulatedEffect, 'vmId' | 'harvestBeforeBytes' | 'harvestAfterBytes' | 'violationsBefore' | 'violationsAfter'>;
+type Effect = Pick<SimulatedEffect, 'vmId' | 'vmName' | 'hostId' | 'harvestBeforeBytes' | 'harvestAfterBytes' | 'violationsBefore' | 'violationsAfter'>;
 
 /** The whole effect: bytes gained, violations more, and these in words. */
 export function verdict(result: Pick<SimulateBoundaryResponse, 'total'>, days: number): { harvest: number; violations: number; text: string } {
@@ -17,6 +17,8 @@ export function verdict(result: Pick<SimulateBoundaryResponse, 'total'>, days: n
 
 export interface MachineEffect {
   vmId: string;
+  name: string;
+  hostId: string;
   after: number;
   change: number;
   violations: number;
@@ -27,6 +29,8 @@ export function effects(vms: Effect[]): MachineEffect[] {
   return vms
     .map((one) => ({
       vmId: one.vmId,
+      name: one.vmName || one.vmId,
+      hostId: one.hostId,
       after: Number(one.harvestAfterBytes),
       change: Number(one.harvestAfterBytes - one.harvestBeforeBytes),
       violations: Number(one.violationsAfter - one.violationsBefore),
