@@ -47,7 +47,7 @@ const BATCH: usize = 2000;
 const CALLERS: usize = 4;
 const VIOLATIONS: i64 = 30_000;
 const AGENTS: u32 = 1000;
-const LOOKS: usize = 300;
+const LOOKS: u32 = 300;
 
 /// How long old history is merged and removed.
 const UPKEEP: Duration = Duration::from_secs(20);
@@ -179,8 +179,8 @@ async fn fill_ledgers(store: &impl Store, machines: u128) -> Result<(), Error> {
 }
 
 /// The 99th of a hundred calls, and the longest, in milliseconds.
-async fn p99(mut call: impl AsyncFnMut(usize) -> Result<(), Error>) -> Result<f64, Error> {
-    let mut times = Vec::with_capacity(LOOKS);
+async fn p99(mut call: impl AsyncFnMut(u32) -> Result<(), Error>) -> Result<f64, Error> {
+    let mut times = Vec::new();
     for i in 0..LOOKS {
         let begin = Instant::now();
         call(i).await?;
@@ -199,7 +199,7 @@ fn at_share(mut times: Vec<Duration>, percent: usize) -> f64 {
 async fn reads(figures: &mut Figures, store: &impl Store, machines: u128) -> Result<(), Error> {
     let range = Range { from_s: NOW - 30 * DAY, to_s: NOW + DAY, limit: 150_000 };
     let history = p99(async |i| {
-        let vm = (i as u128 * 7919) % machines;
+        let vm = (u128::from(i) * 7919) % machines;
         let found = store.vm_history(Uuid::from_u128(vm), range).await?;
         if found.len() < 7 * 288 + 23 * 24 {
             return Err(format!("{} windows of machine {vm}", found.len()).into());
@@ -208,7 +208,7 @@ async fn reads(figures: &mut Figures, store: &impl Store, machines: u128) -> Res
     });
     figures.add("one machine's 30 days, p99", history.await?, Bound::AtMost(50.0, "ms"));
     let violations = p99(async |i| {
-        let older_than = Some(((NOW - i as i64 * 3600) * 1_000_000_000, String::new()));
+        let older_than = Some(((NOW - i64::from(i) * HOUR) * 1_000_000_000, String::new()));
         store.violations(&ViolationFilter { older_than, ..ViolationFilter::default() }, 101).await?;
         Ok(())
     });
