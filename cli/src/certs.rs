@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use memharvest_services::tls::identity::{Identity, Role};
 
-use crate::verbs::Output;
+use crate::verbs::print;
 use authority::{Authority, Wanted};
 
 /// Certificates of the mesh: a private authority, its members, and how hosts join
@@ -198,13 +198,13 @@ fn valid_for(text: &str) -> Result<Duration, String> {
 ///
 /// # Errors
 /// See [`CertsError`].
-pub(crate) async fn run(out: Output, ca: Option<&Path>, args: &CertsArgs) -> Result<(), crate::Failure> {
+pub(crate) async fn run(ca: Option<&Path>, args: &CertsArgs) -> Result<(), crate::Failure> {
     let now = std::time::SystemTime::now();
     let member = |role, name: &str| Identity::new(role, name).map_err(CertsError::Usage);
     match &args.action {
         Action::Init { kept, name, valid } => {
             let fingerprint = Authority::create(&kept.folder, name, now, *valid)?;
-            out.print(&format!("made {}, SHA-256 {fingerprint}\n", kept.folder.join("ca.crt").display()))
+            print(&format!("made {}, SHA-256 {fingerprint}\n", kept.folder.join("ca.crt").display()))
         }
         Action::Issue { kept, role, name, names, valid, out: folder } => {
             let wanted = Wanted { identity: member(*role, name)?, names: names.clone(), valid: *valid };
@@ -213,32 +213,32 @@ pub(crate) async fn run(out: Output, ca: Option<&Path>, args: &CertsArgs) -> Res
             let certificate = authority.certify(&wanted, &key, now)?;
             files::write_member(folder, authority.pem(), &certificate, &key.serialize_pem())?;
             let expires = files::expiry(&certificate);
-            out.print(&format!("{} in {}, until {expires}\n", wanted.identity, folder.display()))
+            print(&format!("{} in {}, until {expires}\n", wanted.identity, folder.display()))
         }
         Action::Ticket { kept, host, ca_url, names, ttl, valid } => {
             let identity = member(Role::Collector, host)?;
             let wanted = Wanted { identity, names: names.clone(), valid: *valid };
             let authority = Authority::load(&kept.folder)?;
-            out.print(&ticket::give(&authority, &kept.folder, ca_url, &wanted, now, *ttl)?)
+            print(&ticket::give(&authority, &kept.folder, ca_url, &wanted, now, *ttl)?)
         }
         Action::Serve { kept, listen, names, kubernetes } => {
             let authority = Authority::load(&kept.folder)?;
             let kubernetes = kubernetes::Kubernetes::of(kubernetes)?;
-            serve::run(authority, kept.folder.clone(), kubernetes, *listen, names, out).await
+            serve::run(authority, kept.folder.clone(), kubernetes, *listen, names).await
         }
         Action::Join { ticket: Some(ticket), out: folder, .. } => {
-            out.print(&join::by_ticket(ticket, folder).await?)
+            print(&join::by_ticket(ticket, folder).await?)
         }
         Action::Join { kubernetes_token, ca_url, out: folder, .. } => {
             let (Some(token), Some(url), Some(ca)) = (kubernetes_token, ca_url, ca) else {
                 let both = "give a ticket, or --kubernetes-token with --ca-url and --ca";
                 return Err(CertsError::Usage(both.into()).into());
             };
-            out.print(&join::by_token(token, url, ca, folder).await?)
+            print(&join::by_token(token, url, ca, folder).await?)
         }
-        Action::Renew { ca_url, out: folder, every: None } => out.print(&join::renew(ca_url, folder).await?),
+        Action::Renew { ca_url, out: folder, every: None } => print(&join::renew(ca_url, folder).await?),
         Action::Renew { ca_url, out: folder, every: Some(every) } => {
-            join::keep_renewing(ca_url, folder, *every, out).await
+            join::keep_renewing(ca_url, folder, *every).await
         }
     }
 }

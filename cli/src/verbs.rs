@@ -47,11 +47,6 @@ impl Output {
         Self { json, coloured: !set("NO_COLOR") && !dumb && std::io::stdout().is_terminal() }
     }
 
-    /// Writes as it is.
-    pub(crate) fn print(self, text: &str) -> Result<(), Failure> {
-        print(text)
-    }
-
     /// Writes a table, or a sentence in place of an empty one.
     pub(crate) fn table(self, table: &Table, empty: &str) -> Result<(), Failure> {
         if table.is_empty() { print(&format!("{empty}\n")) } else { print(&table.render(self.coloured)) }
@@ -63,7 +58,7 @@ fn print_json(value: &Value) -> Result<(), Failure> {
 }
 
 /// Writes to standard output; that it is closed is told.
-fn print(text: &str) -> Result<(), Failure> {
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::Output)
 }

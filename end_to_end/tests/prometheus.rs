@@ -58,12 +58,10 @@ const SERIES: &[(&str, &str)] = &[
 ];
 
 /// Metrics of the contract that this mesh cannot have, and why not. One that appears belongs above.
-const NOT_HERE: &[(&str, &str)] = &[
-    (
-        "memharvest_host_memory_pressure_seconds_total",
-        "a simulated host has no /proc/pressure; real ones are tested",
-    ),
-];
+const NOT_HERE: &[(&str, &str)] = &[(
+    "memharvest_host_memory_pressure_seconds_total",
+    "a simulated host has no /proc/pressure; real ones are tested",
+)];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_five_pages_are_clean_and_each_series_has_one_home() {

@@ -57,6 +57,7 @@ pub enum LogFormat {
 /// A service gives its own default of the admin address with
 /// `#[command(mut_arg("admin_listen", |arg| arg.default_value("127.0.0.1:9401")))]` on its struct.
 #[derive(Debug, Clone, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub struct Common {
     /// TOML file with settings; its keys are the flags' names in `snake_case`
     #[arg(long, help_heading = HEADING, value_name = "FILE", env = "MEMHARVEST_CONFIG")]

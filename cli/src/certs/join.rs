@@ -16,7 +16,7 @@ use super::ticket::Ticket;
 use super::{CertsError, files};
 use crate::client::root_cause;
 use crate::https::{HttpsClient, authorities, client_of};
-use crate::verbs::Output;
+use crate::verbs::print;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// After a try that failed.
@@ -78,12 +78,7 @@ pub(super) async fn renew(url: &str, folder: &Path) -> Result<String, CertsError
 }
 
 /// Renews until told to stop.
-pub(super) async fn keep_renewing(
-    url: &str,
-    folder: &Path,
-    every: Duration,
-    out: Output,
-) -> Result<(), crate::Failure> {
+pub(super) async fn keep_renewing(url: &str, folder: &Path, every: Duration) -> Result<(), crate::Failure> {
     check_url(url)?;
     let stop = Stop::on_signals().map_err(|source| CertsError::Io { path: folder.to_owned(), source })?;
     let mut pause = every;
@@ -94,11 +89,11 @@ pub(super) async fn keep_renewing(
         }
         pause = match renew(url, folder).await {
             Ok(said) => {
-                out.print(&said)?;
+                print(&said)?;
                 every
             }
             Err(error) => {
-                out.print(&format!("not renewed: {error}\n"))?;
+                print(&format!("not renewed: {error}\n"))?;
                 every.min(AGAIN)
             }
         };

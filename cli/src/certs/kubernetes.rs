@@ -26,27 +26,27 @@ const LONGEST_ANSWER: usize = 1024 * 1024;
 #[derive(Debug, clap::Args)]
 pub(super) struct KubernetesArgs {
     /// Give pods of this service account, NAMESPACE:NAME, the certificate of their node's collector
-    #[arg(long, value_name = "NAMESPACE:NAME")]
-    kubernetes_account: Option<String>,
+    #[arg(long = "kubernetes-account", value_name = "NAMESPACE:NAME")]
+    account: Option<String>,
     /// The API server
     #[arg(
-        long,
+        long = "kubernetes-api",
         value_name = "URL",
-        requires = "kubernetes_account",
+        requires = "account",
         default_value = "https://kubernetes.default.svc"
     )]
-    kubernetes_api: String,
+    api: String,
     /// Folder of the token that is shown to it, and of its authority: token and ca.crt
     #[arg(
-        long,
+        long = "kubernetes-credentials",
         value_name = "DIR",
-        requires = "kubernetes_account",
+        requires = "account",
         default_value = "/var/run/secrets/kubernetes.io/serviceaccount"
     )]
-    kubernetes_credentials: PathBuf,
+    credentials: PathBuf,
     /// How long the certificates of pods hold
-    #[arg(long, value_name = "DURATION", requires = "kubernetes_account", default_value = "1day", value_parser = super::valid_for)]
-    kubernetes_valid: std::time::Duration,
+    #[arg(long = "kubernetes-valid", value_name = "DURATION", requires = "account", default_value = "1day", value_parser = super::valid_for)]
+    valid: std::time::Duration,
 }
 
 /// Asks the API server about tokens.
@@ -63,22 +63,22 @@ pub(super) struct Kubernetes {
 impl Kubernetes {
     /// `None`: pods are not known here.
     pub(super) fn of(args: &KubernetesArgs) -> Result<Option<Self>, CertsError> {
-        let Some(account) = &args.kubernetes_account else { return Ok(None) };
+        let Some(account) = &args.account else { return Ok(None) };
         let is_account = account
             .split_once(':')
             .is_some_and(|(space, name)| !space.is_empty() && !name.is_empty() && !name.contains(':'));
         if !is_account {
             return Err(CertsError::Usage("--kubernetes-account: write it as NAMESPACE:NAME".into()));
         }
-        let ca = args.kubernetes_credentials.join("ca.crt");
+        let ca = args.credentials.join("ca.crt");
         let unfit = |what: String| CertsError::Unfit { path: ca.clone(), what };
         let roots = authorities(&files::read(&ca)?).map_err(unfit)?;
         Ok(Some(Self {
             client: client_of(roots, None).map_err(unfit)?,
-            api: args.kubernetes_api.trim_end_matches('/').to_owned(),
-            credentials: args.kubernetes_credentials.clone(),
+            api: args.api.trim_end_matches('/').to_owned(),
+            credentials: args.credentials.clone(),
             account: format!("system:serviceaccount:{account}"),
-            valid: args.kubernetes_valid,
+            valid: args.valid,
         }))
     }
 
@@ -188,10 +188,10 @@ mod tests {
         super::super::authority::Authority::create(folder.path(), "cluster", now, day).unwrap();
         let of = |account: &str| {
             Kubernetes::of(&KubernetesArgs {
-                kubernetes_account: Some(account.into()),
-                kubernetes_api: api.clone(),
-                kubernetes_credentials: folder.path().to_owned(),
-                kubernetes_valid: day,
+                account: Some(account.into()),
+                api: api.clone(),
+                credentials: folder.path().to_owned(),
+                valid: day,
             })
         };
         let kubernetes = of("mesh:collector").unwrap().unwrap();

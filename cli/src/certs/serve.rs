@@ -30,7 +30,7 @@ use super::authority::{Authority, Wanted};
 use super::kubernetes::Kubernetes;
 use super::{CertsError, files, ticket};
 use crate::https::{authorities, certificates, provider};
-use crate::verbs::Output;
+use crate::verbs::print;
 
 /// Where tickets are exchanged, and where certificates are.
 pub(super) const JOIN: &str = "/v1/join";
@@ -76,7 +76,6 @@ struct Office {
     authority: Authority,
     folder: PathBuf,
     kubernetes: Option<Kubernetes>,
-    out: Output,
 }
 
 /// Gives certificates out until told to stop.
@@ -86,15 +85,14 @@ pub(super) async fn run(
     kubernetes: Option<Kubernetes>,
     listen: SocketAddr,
     names: &[String],
-    out: Output,
 ) -> Result<(), crate::Failure> {
     let unreachable = |cause: String| CertsError::Unreachable { url: listen.to_string(), cause };
     let acceptor = acceptor(&authority, names, SystemTime::now())?;
     let stop = Stop::on_signals().map_err(|error| unreachable(error.to_string()))?;
     let Bound { listener, address } =
         listener::bind("--listen", listen).await.map_err(|error| unreachable(error.to_string()))?;
-    out.print(&format!("gives certificates out at https://{address}\n"))?;
-    let office = Arc::new(Office { authority, folder, kubernetes, out });
+    print(&format!("gives certificates out at https://{address}\n"))?;
+    let office = Arc::new(Office { authority, folder, kubernetes });
     let room = Arc::new(Semaphore::new(CALLERS_AT_ONCE));
     loop {
         let accepted = tokio::select! {
@@ -157,22 +155,17 @@ impl Office {
         let (status, text) = match self.give(request, shown, SystemTime::now()).await {
             Ok((identity, given)) => {
                 let until = files::expiry(&given.certificate);
-                self.note(&format!("gave {identity} to {address}, until {until}\n"));
+                note(&format!("gave {identity} to {address}, until {until}\n"));
                 (StatusCode::OK, serde_json::to_string(&given).unwrap_or_default())
             }
             Err((status, reason)) => {
-                self.note(&format!("refused {address}: {reason}\n"));
+                note(&format!("refused {address}: {reason}\n"));
                 (status, serde_json::json!({ "error": reason }).to_string())
             }
         };
         let mut response = Response::new(Full::new(Bytes::from(text)));
         *response.status_mut() = status;
         Ok(response)
-    }
-
-    /// That nobody reads what is told is no reason to give nothing out.
-    fn note(&self, text: &str) {
-        let _ = self.out.print(text);
     }
 
     async fn give(
@@ -208,6 +201,11 @@ impl Office {
         let certificate = self.authority.certify(&wanted, &request.public_key, now).map_err(failed)?;
         Ok((wanted.identity, Given { certificate, authorities: self.authority.pem().to_owned() }))
     }
+}
+
+/// Tells what was done. That nobody reads it is no reason to give nothing out.
+fn note(text: &str) {
+    let _ = print(text);
 }
 
 /// What a certificate stands for, to be made once more: the same identity and names, for as long.

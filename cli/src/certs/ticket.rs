@@ -42,9 +42,7 @@ fn seconds(at: SystemTime) -> u64 {
 }
 
 fn file_name(secret: &str) -> String {
-    let hash = Sha256::digest(secret.as_bytes());
-    let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{hex}.json")
+    format!("{:x}.json", Sha256::digest(secret.as_bytes()))
 }
 
 fn json(value: &impl Serialize) -> Result<String, CertsError> {

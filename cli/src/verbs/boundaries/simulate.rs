@@ -1,5 +1,7 @@
 //! `memharvest boundaries simulate`.
 
+use std::fmt::Write;
+
 use http::Method;
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -36,7 +38,8 @@ struct Simulated {
     vms: Vec<Effect>,
     from: Option<Timestamp>,
     to: Option<Timestamp>,
-    vms_simulated: u64,
+    #[serde(rename = "vms_simulated")]
+    machines: u64,
     forecasts_made_anew: bool,
 }
 
@@ -99,7 +102,7 @@ fn table(simulated: &Simulated) -> Table {
         let machine = match (&effect.name, &effect.vm) {
             (Some(name), _) => name.clone(),
             (None, Some(vm)) => vm.clone(),
-            (None, None) => format!("all {}", simulated.vms_simulated),
+            (None, None) => format!("all {}", simulated.machines),
         };
         let before = effect.violations_before + effect.boundary_violations_before;
         let after = effect.violations_after + effect.boundary_violations_after;
@@ -127,13 +130,15 @@ fn remarks(simulated: &Simulated) -> String {
     let total = &simulated.total;
     let mut text = format!(
         "{} of {}, from {} to {}: mean harvest, and violations of promises and of the band",
-        count(simulated.vms_simulated, "machine"),
+        count(simulated.machines, "machine"),
         format_args!("{:.1} machine-days", total.vm_days),
         time(simulated.from),
         time(simulated.to)
     );
     if total.judged_vm_days < total.vm_days {
-        text += &format!(
+        // Writing to a text never fails.
+        let _ = write!(
+            text,
             "\nviolations are counted on {:.1} machine-days: older history is kept by the hour, too coarse to hold a promise to account",
             total.judged_vm_days
         );
