@@ -2,7 +2,8 @@
 //!
 //! `TRACES=dir cargo bench -p memharvest-predictor --bench forecast` takes `vms-5min.csv.gz` and `tasks-2s.csv.gz` from
 //! that folder, or the two extracts that the program carries where `TRACES` is not set, and prints a page. With `-- page`
-//! it writes `docs/benchmarks/forecast.md`, too; with `-- quick` it takes a quarter of the machines.
+//! it writes `docs/benchmarks/forecast.md`, too; with `-- quick` it trains shortly and reports a
+//! quarter of the machines.
 
 #[path = "forecast/calibration.rs"]
 mod calibration;
@@ -24,7 +25,6 @@ mod report;
 mod tasks;
 
 use std::num::NonZeroUsize;
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -49,7 +49,7 @@ fn main() -> anyhow::Result<()> {
     let quick = asked("quick");
     let started = Instant::now();
     let busy = machine::busy()?;
-    let data = Data::load(quick)?;
+    let data = Data::prepare(quick)?;
     let mut report = Report::new(&data, busy);
     for (minutes, ratio_bounds) in [(15.0, ratios::AT_15_MINUTES), (60.0, ratios::AT_60_MINUTES)] {
         let truth = Truth::of(&data.used, minutes * 60.0)?;
@@ -83,9 +83,10 @@ fn settings(warm_up: f64) -> Settings<'static> {
     Settings { warm_up, cold_start: ColdStart::default(), threads, stopwatch, progress: &|_| {} }
 }
 
+/// Processor time of this thread: what a reading costs does not depend on what else goes on.
 fn stopwatch() -> Duration {
-    static STARTED: OnceLock<Instant> = OnceLock::new();
-    STARTED.get_or_init(Instant::now).elapsed()
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(now).unwrap_or_default()
 }
 
 /// Tells on standard error what goes on: a whole run takes a while.

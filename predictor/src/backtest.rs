@@ -77,7 +77,7 @@ pub struct Settings<'a> {
     pub cold_start: ColdStart,
     /// How many runs may go on at once.
     pub threads: NonZeroUsize,
-    /// A monotonic clock, for what a reading costs.
+    /// A clock that only rises, such as the processor time of the calling thread: for what a reading costs.
     pub stopwatch: fn() -> Duration,
     /// Is told of readings as they are done with, from several threads.
     pub progress: &'a (dyn Fn(u64) + Sync),
@@ -125,7 +125,7 @@ pub struct Run {
     pub published: Vec<Published>,
     /// Readings that were taken.
     pub readings: u64,
-    /// Processor time of that, as the stopwatch saw it, scoring included.
+    /// What the stopwatch saw of that, over all threads, scoring included.
     pub spent: Duration,
 }
 

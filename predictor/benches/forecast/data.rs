@@ -5,17 +5,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use memharvest_predictor::backtest::Series;
 use memharvest_predictor::domain::Signal;
+use memharvest_predictor::train::Split;
 use memharvest_trace::{Trace, TraceFile, bundled, demo};
 
-use crate::DAY;
+use crate::{DAY, held_back};
 
-/// Whether a machine belongs to the half that is reported: by a hash of its name (Fowler, Noll and Vo).
-fn is_reported(name: &str) -> bool {
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
-        (sum ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    (hash >> 32).is_multiple_of(2)
-}
+/// The machines that networks are trained on; the others are reported.
+pub(crate) const TRAINED: Split = Split::First;
 
 /// What is measured on.
 pub(crate) struct Data {
@@ -32,7 +28,8 @@ pub(crate) struct Data {
 }
 
 impl Data {
-    pub(crate) fn load(quick: bool) -> anyhow::Result<Self> {
+    /// Loads it, and has networks trained on the other half.
+    pub(crate) fn prepare(quick: bool) -> anyhow::Result<Self> {
         let folder = std::env::var_os("TRACES").map(PathBuf::from);
         let (source, trace, tasks) = match &folder {
             Some(folder) => (
@@ -46,9 +43,10 @@ impl Data {
                 Trace::read(TraceFile::from_reader("tasks", bundled::tasks())?)?,
             ),
         };
+        held_back::train(&trace, quick)?;
         // A quarter of the half, by the same hash: quick.
         let few = |name: &str| !quick || name.bytes().last().is_some_and(|byte| byte % 4 == 0);
-        let reported = |name: &str| is_reported(name) && few(name);
+        let reported = |name: &str| !TRAINED.holds(name) && few(name);
         let used = Series::of(&trace, Signal::Demand, None)?.select(reported)?;
         let rss = Series::of(&trace, Signal::Rss, None)?.select(reported)?;
         let tasks = Series::of(&tasks, Signal::Demand, None)?;
