@@ -29,10 +29,13 @@ const KEEPER: &str = include_str!("real_host/keeper.sh");
 /// How long libvirtd may take to answer after its start.
 const DAEMON_DEADLINE: Duration = Duration::from_secs(20);
 
-/// Only what a test asks for: no authentication on sockets in a private folder, and a log to look at.
+/// Only what a test asks for: no authentication on sockets in a private folder, and a log to look at. As distributions have it, everybody
+/// may open the socket that reads, and none but a few the one that writes.
 const LIBVIRTD_CONF: &str = r#"
 auth_unix_ro = "none"
 auth_unix_rw = "none"
+unix_sock_ro_perms = "0777"
+unix_sock_rw_perms = "0700"
 log_level = 3
 "#;
 
