@@ -15,7 +15,7 @@ use memharvest_end_to_end::wait::{free_port, wait_for};
 use memharvest_end_to_end::web;
 use tokio::process::Command;
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 /// The user `nobody`: libvirt's client wants one that has a name.
 const UID: &str = "65534";

@@ -152,7 +152,7 @@ pub fn simulate(machines: &[Machine], terms: &Terms) -> (Vec<Effect>, Course) {
             tallies[at] = alone(machine, terms, &mut course);
         }
     }
-    for side in 0..2 {
+    for side in [0, 1] {
         let prices = &mut Prices::default();
         let members: Vec<&Machine> = together.iter().map(|at| &machines[*at]).collect();
         let found = in_time(&members, side, terms, prices, &mut course);

@@ -9,12 +9,12 @@ mod fill;
 #[path = "store/page.rs"]
 mod page;
 #[path = "../tests/registry/postgres.rs"]
-#[expect(dead_code, reason = "shared with the tests")]
+#[expect(dead_code, clippy::unwrap_used, reason = "shared with the tests")]
 mod postgres;
 #[path = "store/reconnect.rs"]
 mod reconnect;
 #[path = "../tests/registry/records.rs"]
-#[expect(dead_code, reason = "shared with the tests")]
+#[expect(dead_code, clippy::unwrap_used, reason = "shared with the tests")]
 mod records;
 #[path = "store/simulation.rs"]
 mod simulation;

@@ -75,7 +75,7 @@ enum Command {
                       The password is better given as PGPASSWORD or in a password file than in the URL."
     )]
     Copy {
-        /// The database to fill: postgres://USER@HOST/DATABASE
+        /// The database to fill: `postgres://USER@HOST/DATABASE`
         #[arg(value_name = "URL")]
         target: DatabaseUrl,
     },

@@ -77,9 +77,11 @@ fn a_peak_breaks_the_promise_of_the_bolder_side_only() {
     assert_eq!(of_one(windows, &band).band_left, [0, 1]);
 }
 
+type Spoil = fn(&mut Window);
+
 #[test]
 fn what_is_not_known_is_not_harvested() {
-    let spoiled: [(&str, fn(&mut Window)); 5] = [
+    let spoiled: [(&str, Spoil); 5] = [
         ("usage", |window| window.rss = None),
         ("forecast", |window| window.predicted_rss = None),
         ("allocation", |window| window.allocated = None),

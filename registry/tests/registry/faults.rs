@@ -98,9 +98,9 @@ async fn a_server_that_is_restarted_under_load_is_told_and_found_again() {
     for what in ["restarted", "crashed"] {
         load.more(20).await;
         if what == "crashed" {
-            server.kill()
+            server.kill();
         } else {
-            server.stop()
+            server.stop();
         }
         are_told(&channel, what).await;
         server.start_again().await;

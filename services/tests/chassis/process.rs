@@ -89,7 +89,7 @@ async fn a_healthcheck_asks_the_process_that_runs() {
     let answering = std::thread::spawn(move || {
         let (mut asker, _) = waiting.accept().unwrap();
         let refusal = "HTTP/1.1 503 Service Unavailable\r\n\r\n{\"ready\":false,\"waiting_for\":[\"store\"]}";
-        asker.read(&mut [0; 1024]).unwrap();
+        assert!(asker.read(&mut [0; 1024]).unwrap() > 0);
         asker.write_all(refusal.as_bytes()).unwrap();
     });
     let (code, told) = outcome(&["--healthcheck", "--admin-listen", &admin], &[]).await;
