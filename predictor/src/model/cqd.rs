@@ -6,6 +6,8 @@
 //! the last of its step, or the first after it, closes the step, and the forecast is made afresh. In between it is
 //! made again only when a reading is the largest of its step so far, as if the step ended with it, and then it may
 //! only rise. With a reading every five minutes each one closes its step.
+//!
+//! A machine that is read faster than that lives its first hour on a faster clock: see [`youth`].
 
 use std::borrow::Cow;
 
@@ -19,6 +21,7 @@ use crate::{
 
 pub(crate) mod caution;
 pub mod features;
+mod grid;
 pub mod levels;
 mod math;
 pub mod network;
@@ -26,16 +29,19 @@ pub mod pick;
 pub mod rises;
 pub mod weights;
 pub mod window;
+mod youth;
 
 #[cfg(test)]
 mod tests;
 
 use caution::Caution;
 use features::RawFeatures;
+use grid::Grid;
 use levels::{Levels, step_of};
 use pick::Pick;
 use rises::Rises;
 use weights::Nets;
+use youth::Youth;
 
 /// A bound is this much above the level that it rests on, so that rounding never makes a miss.
 const MARGIN: f64 = 1e-6;
@@ -49,29 +55,19 @@ const MOST_STEPS: i32 = 288;
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cqd {
-    levels: Levels,
+    grid: Grid,
+    youth: Option<Box<Youth>>,
     rises: Rises,
     caution: Caution,
     terms: Option<Terms>,
     latest: Option<Latest>,
-    open: Option<Open>,
-    /// The level of the latest closed step.
-    closed_bytes: u64,
     bound: Option<Bound>,
-    due: Due,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Latest {
     at: Seconds,
     allocated: u64,
-}
-
-/// A step that is not over.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-struct Open {
-    step: i32,
-    bytes: u64,
 }
 
 /// What was published, and the level that it rests on.
@@ -81,35 +77,29 @@ struct Bound {
     level_bytes: u64,
 }
 
-/// What the next forecast has to do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Due {
-    /// A step was closed: forget the bound before.
-    afresh: bool,
-    /// The open step has a new maximum.
-    raise: bool,
-}
-
 impl Cqd {
     /// [`Model::forecast`] by given networks.
     pub fn forecast_by(&mut self, nets: &Nets, terms: &Terms, prices: &Prices) -> Option<Forecast> {
         let latest = self.latest?;
         self.adopt(terms);
-        let due = std::mem::take(&mut self.due);
+        let (grid, speed) = match &mut self.youth {
+            Some(youth) => (&mut youth.grid, youth.speed),
+            None => (&mut self.grid, 1),
+        };
+        let ask = Ask { nets, terms, prices, speed, allocated: latest.allocated };
+        let due = std::mem::take(&mut grid.due);
         if due.afresh {
             self.bound = None;
-            if let Some(step) = self.levels.step() {
-                self.rises.advance(step);
-                self.bound = Some(self.bound_of(&self.levels, self.closed_bytes, nets, terms, prices));
+            if let Some(step) = grid.levels.step() {
+                self.rises.advance(step.div_euclid(speed));
+                self.bound = Some(ask.bound(&grid.levels, &self.rises, &self.caution, grid.closed_bytes));
             }
         }
         if due.raise
-            && let Some(open) = self.open
+            && let Some((levels, open)) = grid.ahead(latest.allocated)
         {
-            let mut ahead = self.levels.clone();
-            ahead.close(open.step, share(open.bytes, latest.allocated));
-            self.rises.advance(open.step);
-            let new = self.bound_of(&ahead, open.bytes, nets, terms, prices);
+            self.rises.advance(open.step.div_euclid(speed));
+            let new = ask.bound(&levels, &self.rises, &self.caution, open.bytes);
             self.bound = Some(self.bound.map_or(new, |before| before.max(new)));
         }
         self.bound.map(|bound| Forecast {
@@ -120,39 +110,6 @@ impl Cqd {
         })
     }
 
-    fn bound_of(
-        &self,
-        levels: &Levels,
-        level_bytes: u64,
-        nets: &Nets,
-        terms: &Terms,
-        prices: &Prices,
-    ) -> Bound {
-        let allocated = self.latest.map_or(1, |latest| latest.allocated);
-        let raw = RawFeatures::of(levels, &self.rises, steps_of(terms.horizon));
-        let base = raw.base();
-        let quantiles = nets.quantiles(&raw.design(), terms.horizon).map(|z| math::exp((z + base).min(10.0)));
-        let start = nets.start_price(terms, self.caution.newness());
-        let price = self.caution.price(terms, start, prices, allocated);
-        let mut pick = Pick::cheapest(&quantiles, price);
-        // No growth at all is one more candidate: a resident set stands still most of the time.
-        let still = Pick { level: share(level_bytes, allocated), survival: self.caution.growth() };
-        let unlikely = pick.level < still.level && still.survival < RARE_GROWTH;
-        if still.cost(price) < pick.cost(price) || unlikely {
-            pick.level = still.level * (1.0 + 1e-6);
-        }
-        let predicted = whole(f64::from(pick.level) * (1.0 + MARGIN) * real(allocated));
-        Bound { predicted_bytes: predicted.min(allocated), level_bytes }
-    }
-
-    fn close(&mut self) {
-        if let (Some(open), Some(latest)) = (self.open.take(), self.latest) {
-            self.levels.close(open.step, share(open.bytes, latest.allocated));
-            self.closed_bytes = open.bytes;
-            self.due = Due { afresh: true, raise: false };
-        }
-    }
-
     /// Bytes stay bytes when the allocation changes: shares do not.
     fn fit(&mut self, allocated: u64) {
         if let Some(latest) = &mut self.latest
@@ -161,22 +118,60 @@ impl Cqd {
             #[expect(clippy::cast_possible_truncation, reason = "a ratio")]
             let ratio = (real(latest.allocated) / real(allocated)) as f32;
             latest.allocated = allocated;
-            self.levels.rescale(ratio);
             self.rises.rescale(ratio);
-            self.due = Due { afresh: true, raise: self.open.is_some() };
+            self.grids().for_each(|grid| grid.rescale(ratio));
         }
     }
 
     /// Starts anew what another horizon, target or fairness makes meaningless.
     fn adopt(&mut self, terms: &Terms) {
         let Some(before) = self.terms.replace(*terms).filter(|before| before != terms) else { return };
-        self.due = Due { afresh: true, raise: self.open.is_some() };
+        self.grids().for_each(Grid::renew);
         if (before.horizon - terms.horizon).abs() > f64::EPSILON {
             self.rises = Rises::default();
             self.caution = Caution::default();
         } else {
             self.caution.reprice();
         }
+    }
+
+    fn grids(&mut self) -> impl Iterator<Item = &mut Grid> {
+        let young = self.youth.as_mut().map(|youth| &mut youth.grid);
+        std::iter::once(&mut self.grid).chain(young)
+    }
+}
+
+/// What a bound is worked out for.
+struct Ask<'a> {
+    nets: &'a Nets,
+    terms: &'a Terms,
+    prices: &'a Prices,
+    /// By how much the machine lives faster than the grid that networks know.
+    speed: i32,
+    allocated: u64,
+}
+
+impl Ask<'_> {
+    fn bound(&self, levels: &Levels, rises: &Rises, caution: &Caution, level_bytes: u64) -> Bound {
+        let Self { nets, terms, prices, allocated, .. } = *self;
+        let paced = Terms { horizon: terms.horizon * f64::from(self.speed), ..*terms };
+        let raw = RawFeatures::of(levels, rises, steps_of(paced.horizon));
+        let base = raw.base();
+        let quantiles = nets.quantiles(&raw.design(), paced.horizon).map(|z| math::exp((z + base).min(10.0)));
+        let newness = if self.speed > 1 { youth::NEWNESS } else { caution.newness() };
+        let start = nets.start_price(&paced, newness);
+        let price = caution.price(terms, start, prices, allocated);
+        let mut pick = Pick::cheapest(&quantiles, price);
+        // No growth at all is one more candidate: a resident set stands still most of the time.
+        // On a faster clock the machine has to have shown that first: what starts up grows.
+        let known = self.speed == 1 || caution.is_experienced();
+        let still = Pick { level: share(level_bytes, allocated), survival: caution.growth() };
+        let unlikely = pick.level < still.level && still.survival < RARE_GROWTH;
+        if known && still.cost(price) < pick.cost(price) || unlikely {
+            pick.level = still.level * (1.0 + 1e-6);
+        }
+        let predicted = whole(f64::from(pick.level) * (1.0 + MARGIN) * real(allocated));
+        Bound { predicted_bytes: predicted.min(allocated), level_bytes }
     }
 }
 
@@ -197,21 +192,18 @@ impl Model for Cqd {
     fn observe(&mut self, sample: &Sample) {
         let allocated = sample.allocated.max(1);
         self.fit(allocated);
-        let bytes = sample.bytes.min(allocated);
-        if self.open.is_some_and(|open| step_of(sample.at) > open.step) {
-            self.close();
+        let sample = Sample { bytes: sample.bytes.min(allocated), allocated, ..*sample };
+        if self.latest.is_none() {
+            self.youth = Youth::of(&sample).map(Box::new);
         }
         self.latest = Some(Latest { at: sample.at, allocated });
-        // A reading that comes after its step was closed counts to the next one.
-        let next = self.levels.step().map_or(i32::MIN, |closed| closed.saturating_add(1));
-        let begun = self.open.is_some();
-        let open = self.open.get_or_insert(Open { step: step_of(sample.at).max(next), bytes });
-        if !begun || bytes > open.bytes {
-            open.bytes = bytes;
-            self.due.raise = true;
-        }
-        if step_of(sample.at + sample.interval) > open.step {
-            self.close();
+        self.grid.observe(&sample);
+        if let Some(youth) = &mut self.youth {
+            youth.observe(&sample);
+            if youth.is_over(sample.at) {
+                self.youth = None;
+                self.grid.renew();
+            }
         }
     }
 

@@ -83,9 +83,9 @@ impl Prices {
 }
 
 /// The most by which one machine moves the price in a step, and the most by which all do.
-const EACH: f64 = 0.01;
+const EACH: f64 = 0.02;
 /// See [`EACH`].
-const ALL: f64 = 0.5;
+const ALL: f64 = 1.0;
 
 impl Entry {
     fn settle(&mut self, step: i64) {
@@ -113,9 +113,9 @@ mod tests {
         }
         assert!(prices.moved(&TERMS).abs() < 1e-12, "the step is not over");
         prices.judged(&TERMS, 300.0, 1.0, false);
-        assert!((prices.moved(&TERMS) - 0.1 * (0.1 - 0.01)).abs() < 1e-12);
+        assert!((prices.moved(&TERMS) - 0.2 * (0.1 - 0.01)).abs() < 1e-12);
         prices.judged(&TERMS, 600.0, 1.0, false);
-        assert!((prices.moved(&TERMS) - (0.009 - 0.0001)).abs() < 1e-12);
+        assert!((prices.moved(&TERMS) - (0.018 - 0.0002)).abs() < 1e-12);
         let alone = Terms { fairness: Fairness::PerVm, ..TERMS };
         prices.judged(&alone, 0.0, 1.0, true);
         prices.judged(&alone, 300.0, 1.0, true);

@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     boundary::{Boundary, Source},
     guard::{LimitedBy, TermName},
+    model::choice::Choice,
     violation::Kind,
 };
 
@@ -269,7 +270,10 @@ fn the_operators_band_is_watched_for_the_chosen_signal() {
 
 #[test]
 fn repeated_bad_breaks_back_off() {
-    let mut guest = warm();
+    // A model that learns nothing from them.
+    let last = || "last".parse::<Choice>().unwrap().build();
+    let mut guest = Guest { state: VmState::of(last(), last()), ..Guest::new() };
+    guest.steady(3600);
     for rss in [5, 7] {
         guest.see(|reading| reading.rss = Some(rss * GIB));
         guest.steady(4000);

@@ -152,7 +152,7 @@ impl Nets {
     }
 
     /// Logarithm of the price of a miss from which a tracker starts, for a machine that is as new as `newness` says:
-    /// 1 on its first day, 0 when it has a past.
+    /// 1 on its first day, 0 when it has a past; more than 1 adds to the price by as many times more.
     #[must_use]
     pub fn start_price(&self, terms: &Terms, newness: f64) -> f64 {
         let (below, above, part) = self.around(terms.horizon);
