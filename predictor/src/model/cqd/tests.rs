@@ -174,13 +174,20 @@ fn the_grid_makes_all_sampling_alike() {
 
 #[test]
 fn only_the_first_hour_of_fast_readings_has_a_clock_of_its_own() {
-    for (interval, speed) in [(2.0, Some(30)), (15.0, Some(20)), (60.0, Some(5)), (200.0, None), (300.0, None)] {
+    for (interval, speed) in
+        [(2.0, Some(30)), (15.0, Some(20)), (60.0, Some(5)), (200.0, None), (300.0, None)]
+    {
         let mut model = Cqd::default();
         for sample in wandering(13, interval, 0.1) {
             model.observe(&sample);
             let young = sample.at - interval < 2880.0;
             let expected = speed.filter(|_| young);
-            assert_eq!(model.youth.as_ref().map(|youth| youth.speed), expected, "{interval} s at {}", sample.at);
+            assert_eq!(
+                model.youth.as_ref().map(|youth| youth.speed),
+                expected,
+                "{interval} s at {}",
+                sample.at
+            );
         }
     }
 }
