@@ -7,25 +7,32 @@ use std::time::{Duration, Instant};
 /// Callers that are remembered at most; a stranger beyond that is let pass for the moment.
 const CALLERS: usize = 50_000;
 
+/// How often those who have been quiet are looked for at most: looking at all of them for every stranger would make the strangers dear.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
 /// The buckets of all callers.
 #[derive(Debug)]
 pub(super) struct Buckets<Caller> {
     per_second: f64,
     burst: f64,
     levels: HashMap<Caller, (f64, Instant)>,
+    swept_at: Option<Instant>,
 }
 
 impl<Caller: Eq + Hash> Buckets<Caller> {
     /// Buckets that hold `burst` requests and are refilled with `per_second`.
     pub(super) fn new(per_second: f64, burst: f64) -> Self {
-        Self { per_second, burst, levels: HashMap::new() }
+        Self { per_second, burst, levels: HashMap::new(), swept_at: None }
     }
 
     /// Takes one request out of a caller's bucket; where it is empty, how long until there is one again.
     pub(super) fn take(&mut self, caller: Caller, now: Instant) -> Result<(), Duration> {
         if self.levels.len() >= CALLERS {
-            let (per_second, burst) = (self.per_second, self.burst);
-            self.levels.retain(|_, (level, at)| filled(*level, *at, now, per_second, burst) < burst);
+            if self.swept_at.is_none_or(|at| now.saturating_duration_since(at) >= SWEEP_EVERY) {
+                let (per_second, burst) = (self.per_second, self.burst);
+                self.levels.retain(|_, (level, at)| filled(*level, *at, now, per_second, burst) < burst);
+                self.swept_at = Some(now);
+            }
             if self.levels.len() >= CALLERS && !self.levels.contains_key(&caller) {
                 return Ok(());
             }
