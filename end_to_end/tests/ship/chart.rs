@@ -133,7 +133,7 @@ fn every_service_takes_its_environment() {
             {
                 let service = container["name"].as_str().unwrap();
                 // One of the four, and not what gives them certificates.
-                let ports = [0, 1].map(|i| container["ports"][i]["containerPort"].as_u64());
+                let ports = [0_usize, 1].map(|i| container["ports"][i]["containerPort"].as_u64());
                 let [Some(grpc), Some(admin)] = ports else { continue };
                 let mut env = environment(container);
                 let mounted = certificates.path().join("work").join(service);
