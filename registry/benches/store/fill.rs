@@ -50,7 +50,7 @@ impl Fill {
     /// Windows of five minutes of all machines from one hour to another.
     pub(crate) async fn five_minutes(&self, from: i64, to: i64) -> Result<(), Error> {
         let offsets: Vec<String> = (0..12).map(|i| format!("({})", i * 300)).collect();
-        for hour in (from.div_euclid(HOUR)..to.div_euclid(HOUR)).rev() {
+        for hour in from.div_euclid(HOUR)..to.div_euclid(HOUR) {
             self.part("vm_rollups", hour, 24).await?;
             self.run(format!(
                 "WITH w (o) AS (VALUES {}), r AS (SELECT vm_key AS k, host_key, {hour} * 12 + o / 300 AS t, o FROM vms CROSS JOIN w)
@@ -66,7 +66,7 @@ impl Fill {
     pub(crate) async fn hours(&self, from: i64, to: i64) -> Result<(), Error> {
         let (table, key) = if self.is_sqlite() { ("vm_rollups", ", offset_s") } else { ("vm_hours", "") };
         let zero = if self.is_sqlite() { ", 0" } else { "" };
-        for hour in (from.div_euclid(HOUR)..to.div_euclid(HOUR)).rev() {
+        for hour in from.div_euclid(HOUR)..to.div_euclid(HOUR) {
             self.part("vm_hours", hour, 30 * 24).await?;
             self.run(format!(
                 "WITH r AS (SELECT vm_key AS k, host_key, {hour} AS t FROM vms)

@@ -25,20 +25,19 @@ use crate::fill::Fill;
 use crate::page::{Bound, Figures};
 use crate::{DAY, Error, HOUR, NOW, page, record};
 
-const MACHINES: u128 = 1000;
 const DAYS: i64 = 30;
 
 /// Measures a change that the recorded forecasts serve for, and one that needs others.
-pub(crate) async fn measure() -> Result<Figures, Error> {
+pub(crate) async fn measure(machines: u128) -> Result<Figures, Error> {
     let mut figures = Figures::of("SimulateBoundary");
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("registry.db");
     let store = Arc::new(SqliteStore::open(&path).await?);
-    record(&store, MACHINES, NOW).await?;
+    record(&store, machines, NOW - DAYS * DAY).await?;
     let fill = Fill::sqlite(&path).await?;
     fill.five_minutes(NOW - DAYS * DAY + HOUR, NOW).await?;
     fill.settle().await?;
-    figures.note(&format!("{} roll-ups of {MACHINES} machines, on SQLite", fill.count().await?));
+    figures.note(&format!("{} roll-ups of {machines} machines, on SQLite", fill.count().await?));
     drop(fill);
     store.close().await;
     drop(store);
@@ -67,7 +66,7 @@ pub(crate) async fn measure() -> Result<Figures, Error> {
             scope: "fleet".to_owned(),
             values: Some(values),
             from: time(from),
-            to: time(NOW + HOUR),
+            to: time(NOW),
             ..SimulateBoundaryRequest::default()
         };
         let (answer, took) = loop {
