@@ -18,7 +18,7 @@ use tokio::process::Command;
 
 use crate::repository;
 
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_mins(4);
 
 /// A fenced block of a page.
 struct Block {
