@@ -7,7 +7,7 @@
 //! made again only when a reading is the largest of its step so far, as if the step ended with it, and then it may
 //! only rise. With a reading every five minutes each one closes its step.
 //!
-//! A machine that is read faster than that lives its first hour on a faster clock: see [`youth`].
+//! A machine that is read faster than that lives its first hour on a faster clock: see `youth`.
 
 use std::borrow::Cow;
 
