@@ -120,6 +120,10 @@ pub(super) fn without_environment(command: Command) -> (Command, Vec<Known>) {
     (command, known)
 }
 
+/// What an operator may have set for the command `memharvest`, in the shell that a service is started from as well.
+const OF_THE_COMMAND: [&str; 5] =
+    ["MEMHARVEST_URL", "MEMHARVEST_TOKEN", "MEMHARVEST_CA", "MEMHARVEST_CA_DIR", "MEMHARVEST_CA_URL"];
+
 /// The layer of the environment.
 pub(super) fn variables(
     known: &[Known],
@@ -130,7 +134,7 @@ pub(super) fn variables(
         let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
         let mut owners = known.iter().filter(|known| known.variable.as_deref() == Some(name)).peekable();
         if owners.peek().is_none() {
-            if is_service_link(name, &value) {
+            if is_service_link(name, &value) || OF_THE_COMMAND.contains(&name) {
                 continue;
             }
             let names = known.iter().filter_map(|known| known.variable.as_deref());
