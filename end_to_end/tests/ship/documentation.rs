@@ -108,7 +108,7 @@ async fn every_command_that_can_be_run_works() {
         ("127.0.0.1:9404", admin.trim_start_matches("http://").to_owned()),
         (
             "/var/lib/memharvest-registry/memharvest.db",
-            mesh.data_dir().join("memharvest.db").display().to_string(),
+            mesh.data_dir().join("registry.db").display().to_string(),
         ),
     ];
     let mut scripts: BTreeMap<String, String> = BTreeMap::new();
