@@ -422,3 +422,27 @@ fn a_spent_error_budget_pauses_the_harvest_and_says_so() {
         "the error budget of 1 promise violations in 1,000 vm-days is spent, set for the fleet"
     );
 }
+
+/// Names of all types and fields that a value is made of.
+fn names(value: &impl std::fmt::Debug) -> std::collections::BTreeSet<String> {
+    let shown = format!("{value:?}");
+    // What stands between quotes is content.
+    let outside = shown.split('"').step_by(2).collect::<Vec<_>>().join(" ");
+    let words = outside.split(|c: char| !c.is_alphanumeric() && c != '_');
+    words.filter(|word| word.starts_with(char::is_alphabetic)).map(str::to_owned).collect()
+}
+
+/// A state of another form may be read without an error, as something else: so the form has a number, which must not be forgotten.
+#[test]
+fn what_is_kept_has_the_form_that_its_number_stands_for() {
+    let mut bench = Bench::new();
+    bench.run(START, 1800, |_| 2 * GIB);
+    bench.run(START + 1800.0, 60, |_| 7 * GIB);
+    let machines: Vec<_> = bench.host.machines.iter().map(|entry| &entry.kept).collect();
+    let budgets = bench.budgets.lock().unwrap();
+    let lines: Vec<_> =
+        names(&(&bench.host.kept, machines, Prices::default(), &*budgets)).into_iter().collect();
+    let known = include_str!("kept.txt");
+    let form = format!("form {}\n{}\n", snapshot::VERSION, lines.join("\n"));
+    assert!(form == known, "raise the form's number and put this into predictor/src/host/kept.txt:\n{form}");
+}
