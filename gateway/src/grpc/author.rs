@@ -127,6 +127,8 @@ mod tests {
             "AgentService/DecommissionAgent",
             "TokenService/CreateToken",
             "TokenService/RevokeToken",
+            "LeaseService/ReserveMemory",
+            "LeaseService/RenewLease",
             "LeaseService/ReleaseLease",
         ] {
             assert!(field_of(&format!("/memharvest.registry.v1.{method}")).is_some(), "{method}");

@@ -19,6 +19,7 @@ use super::query::{Page, Query};
 use super::text;
 use super::words::{LeaseState, Span};
 use super::{App, Problems};
+use crate::access::CALLER_HEADER;
 use crate::wire::time;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
@@ -143,14 +144,17 @@ async fn list_leases(State(app): State<App>, mut query: Query) -> Result<Json<Le
 ///
 /// 409 where its harvest does not suffice or it takes no lease now, and where the key was used for another request.
 #[utoipa::path(post, path = "/leases", tag = "leases", request_body = Reservation,
+    params(("x-memharvest-author" = Option<String>, Header, description = "Who reserves it; its holder by default")),
     responses((status = 201, description = "It is made", body = Lease), Problems))]
 async fn reserve_memory(
     State(app): State<App>,
     query: Query,
+    headers: HeaderMap,
     JsonBody(body): JsonBody<Reservation>,
 ) -> Result<(StatusCode, Json<Lease>), Problem> {
     query.finish()?;
     let request = wire::ReserveMemoryRequest {
+        author: author_for(&headers, &body.holder)?,
         host_id: body.host,
         bytes: body.bytes,
         ttl: body.ttl.map(|Span(ttl)| duration_to_proto(ttl)),
@@ -163,19 +167,26 @@ async fn reserve_memory(
 }
 
 /// Extends a lease
-#[utoipa::path(patch, path = "/leases/{id}", tag = "leases", params(("id" = String, Path, description = "Identity of the lease")),
+#[utoipa::path(patch, path = "/leases/{id}", tag = "leases",
+    params(
+        ("id" = String, Path, description = "Identity of the lease"),
+        ("x-memharvest-author" = Option<String>, Header, description = "Who extends it; its holder by default"),
+    ),
     request_body = Renewal, responses((status = 200, description = "As asked", body = Lease), Problems))]
 async fn renew_lease(
     State(app): State<App>,
     Path(id): Path<String>,
     query: Query,
+    headers: HeaderMap,
     JsonBody(body): JsonBody<Renewal>,
 ) -> Result<Json<Lease>, Problem> {
     query.finish()?;
+    let holder = body.holder.unwrap_or_default();
     let request = wire::RenewLeaseRequest {
         lease_id: id,
         ttl: body.ttl.map(|Span(ttl)| duration_to_proto(ttl)),
-        holder: body.holder.unwrap_or_default(),
+        author: author_for(&headers, &holder)?,
+        holder,
         consumer_vm_id: body.consumer_vm.unwrap_or_default(),
     };
     answer(app.upstream.leases().renew_lease(request).await.map_err(conflict)?.into_inner().lease)
@@ -199,14 +210,17 @@ async fn release_lease(
     let holder: String = query.one("holder").unwrap_or_default();
     let reason = query.one("reason").unwrap_or_default();
     query.finish()?;
-    let author = if holder.is_empty() || headers.contains_key(AUTHOR_HEADER) {
-        author_of(&headers, None)?
-    } else {
-        String::new()
-    };
+    let author = author_for(&headers, &holder)?;
     let request = wire::ReleaseLeaseRequest { lease_id: id, holder, author, reason };
     app.upstream.leases().release_lease(request).await.map_err(conflict)?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Who is written down for a change of a lease: the caller who is known or names himself, whatever holder he gives; of others it is
+/// the holder's.
+fn author_for(headers: &HeaderMap, holder: &str) -> Result<String, Problem> {
+    let known = headers.contains_key(CALLER_HEADER) || headers.contains_key(AUTHOR_HEADER);
+    if known || holder.is_empty() { author_of(headers, None) } else { Ok(String::new()) }
 }
 
 /// A host that has nothing left or takes no lease now, and a lease that is over, are conflicts with the state of things: 409.
@@ -224,4 +238,20 @@ fn answer(lease: Option<wire::Lease>) -> Result<Json<Lease>, Problem> {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the registry answered without a lease")
     })?;
     Ok(Json(lease.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_who_is_known_is_the_author_whatever_holder_he_gives() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(author_for(&headers, "bob").unwrap(), "", "the holder's, as the registry knows him");
+        assert_eq!(author_for(&headers, "").unwrap(), "anonymous");
+        headers.insert(AUTHOR_HEADER, "cat".parse().unwrap());
+        assert_eq!(author_for(&headers, "bob").unwrap(), "cat");
+        headers.insert(CALLER_HEADER, "ann".parse().unwrap());
+        assert_eq!(author_for(&headers, "bob").unwrap(), "ann");
+    }
 }

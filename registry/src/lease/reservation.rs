@@ -19,6 +19,8 @@ pub struct Reservation {
     pub ttl_ns: i64,
     /// Who will hold it.
     pub holder: String,
+    /// Who asks, for the audit log. A retry is the same whoever sends it.
+    pub author: String,
     /// The key of the request; empty: none.
     pub idempotency_key: String,
     /// The machine that will use it.

@@ -13,6 +13,7 @@ fn reservation(bytes: u64) -> Reservation {
         bytes,
         ttl_ns: 60 * S,
         holder: "ann".to_owned(),
+        author: "ann".to_owned(),
         idempotency_key: "k".to_owned(),
         consumer: None,
     }

@@ -62,6 +62,11 @@ fn check_consumer(check: &mut Check, vm_id: &str) -> Option<Uuid> {
     if vm_id.is_empty() { None } else { check.vm("consumer_vm_id", vm_id) }
 }
 
+/// Who makes a change: its holder, where nobody else is named.
+fn author<'a>(author: &'a str, holder: &'a str) -> &'a str {
+    if author.is_empty() { holder } else { author }
+}
+
 fn check_reservation(request: &ReserveMemoryRequest) -> Result<Reservation, Status> {
     let mut check = Check::default();
     check.id("host_id", &request.host_id);
@@ -69,6 +74,7 @@ fn check_reservation(request: &ReserveMemoryRequest) -> Result<Reservation, Stat
     let ttl_ns = check_ttl(&mut check, request.ttl.as_ref());
     check.that(!request.holder.is_empty(), "holder", "must be given: who reserves");
     check.text("holder", &request.holder, MAX_NAME);
+    check.text("author", &request.author, MAX_NAME);
     check.text("idempotency_key", &request.idempotency_key, MAX_NAME);
     let consumer = check_consumer(&mut check, &request.consumer_vm_id);
     check.done()?;
@@ -78,6 +84,7 @@ fn check_reservation(request: &ReserveMemoryRequest) -> Result<Reservation, Stat
         bytes: request.bytes,
         ttl_ns,
         holder: request.holder.clone(),
+        author: author(&request.author, &request.holder).to_owned(),
         idempotency_key: request.idempotency_key.clone(),
         consumer,
     })
@@ -146,7 +153,7 @@ impl<S: Store> LeaseService for LeaseRpc<S> {
         let ttl_ns = check_ttl(&mut check, request.ttl.as_ref());
         let consumer = check_consumer(&mut check, &request.consumer_vm_id);
         let now = self.now().await?;
-        let change = check.change(&request.holder, "", now.store_ns);
+        let change = check.change(author(&request.author, &request.holder), "", now.store_ns);
         check.done()?;
         let lease = self
             .store
@@ -165,9 +172,8 @@ impl<S: Store> LeaseService for LeaseRpc<S> {
         let mut check = Check::default();
         check_lease_id(&mut check, &request.lease_id);
         check.text("holder", &request.holder, MAX_TEXT);
-        let author = if request.author.is_empty() { &request.holder } else { &request.author };
         let now = self.now().await?;
-        let change = check.change(author, &request.reason, now.store_ns);
+        let change = check.change(author(&request.author, &request.holder), &request.reason, now.store_ns);
         check.done()?;
         let lease = self
             .store

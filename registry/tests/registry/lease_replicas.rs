@@ -34,7 +34,7 @@ async fn reserve(channel: Channel, key: String, bytes: u64) -> Result<Lease, Sta
         ttl: lasting(3600),
         holder: "scheduler".to_owned(),
         idempotency_key: key,
-        consumer_vm_id: String::new(),
+        ..Default::default()
     };
     let mut client = LeaseServiceClient::new(channel);
     loop {

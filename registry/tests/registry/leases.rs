@@ -21,7 +21,7 @@ fn reservation(host: &str, key: &str, bytes: u64) -> ReserveMemoryRequest {
         ttl: lasting(600),
         holder: "scheduler".to_owned(),
         idempotency_key: key.to_owned(),
-        consumer_vm_id: String::new(),
+        ..Default::default()
     }
 }
 
@@ -70,6 +70,7 @@ async fn a_lease_is_made_extended_and_given_back() {
         ttl: lasting(3600),
         holder: holder.to_owned(),
         consumer_vm_id: consumer,
+        author: "ann".to_owned(),
     };
     let longer =
         client.renew_lease(renewal("scheduler", vm_id(1))).await.unwrap().into_inner().lease.unwrap();
@@ -108,7 +109,7 @@ async fn a_lease_is_made_extended_and_given_back() {
         told,
         [
             ("lease.release", "ann", "the host is needed"),
-            ("lease.renew", "scheduler", ""),
+            ("lease.renew", "ann", ""),
             ("lease.reserve", "scheduler", "")
         ]
     );
@@ -310,6 +311,7 @@ async fn every_field_that_is_wrong_is_named() {
         (ReserveMemoryRequest { ttl: lasting(30 * 86_400 + 1), ..good() }, "ttl"),
         (ReserveMemoryRequest { holder: String::new(), ..good() }, "holder"),
         (ReserveMemoryRequest { holder: "x".repeat(10 << 20), ..good() }, "holder"),
+        (ReserveMemoryRequest { author: "x".repeat(129), ..good() }, "author"),
         (ReserveMemoryRequest { idempotency_key: "x".repeat(129), ..good() }, "idempotency_key"),
         (ReserveMemoryRequest { consumer_vm_id: "web-1".to_owned(), ..good() }, "consumer_vm_id"),
     ] {

@@ -25,6 +25,7 @@ fn reservation(id: &str) -> Reservation {
         bytes: 1 << 20,
         ttl_ns: 600 * NS,
         holder: "scheduler".to_owned(),
+        author: "scheduler".to_owned(),
         idempotency_key: format!("key of {id}"),
         consumer: Some(Uuid::from_u128(1)),
     }

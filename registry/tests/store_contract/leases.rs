@@ -25,6 +25,7 @@ fn reservation(id: &str, bytes: u64) -> Reservation {
         bytes,
         ttl_ns: 600 * NS,
         holder: "scheduler".to_owned(),
+        author: "scheduler".to_owned(),
         idempotency_key: format!("key of {id}"),
         consumer: None,
     }

@@ -200,7 +200,7 @@ impl LeaseStore for SqlStore {
             return Ok(lease);
         }
         let change =
-            Change { author: reservation.holder.clone(), reason: String::new(), at_ns: now.store_ns };
+            Change { author: reservation.author.clone(), reason: String::new(), at_ns: now.store_ns };
         end_due(&mut transaction, Some(&reservation.host_id), now, "registry").await?;
         let supply = supply(&mut transaction, &reservation.host_id, now).await?;
         lease::admit(&reservation.host_id, reservation.bytes, &supply, now.mesh_ns)?;
