@@ -13,7 +13,7 @@ use crate::rest::App;
 use crate::rest::problem::Problem;
 
 /// The dashboard's own addresses. All are the same page, which reads the address itself.
-const VIEWS: [&str; 13] = [
+const VIEWS: [&str; 12] = [
     "/",
     "/hosts",
     "/hosts/{host}",
@@ -25,7 +25,6 @@ const VIEWS: [&str; 13] = [
     "/leases",
     "/agents",
     "/audit",
-    "/tokens",
     "/sign-in",
 ];
 

@@ -72,7 +72,6 @@ pub(crate) const RULES: &[Rule] = &[
             (Method::GET, "/leases"),
             (Method::GET, "/agents"),
             (Method::GET, "/audit"),
-            (Method::GET, "/tokens"),
             (Method::GET, "/sign-in"),
             (Method::POST, "/oidc/token"),
             (Method::GET, "/docs"),

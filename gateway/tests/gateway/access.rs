@@ -15,7 +15,6 @@ const REST: &str = "
     GET /hosts nobody
     GET /violations/x nobody
     GET /boundaries nobody
-    GET /tokens nobody
     GET /sign-in nobody
     GET /assets/x nobody
     POST /oidc/token nobody
