@@ -8,7 +8,8 @@ use std::sync::Arc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::{self, ClientConfig, ServerConfig};
 
 use crate::metrics::Metrics;
@@ -18,9 +19,11 @@ mod connector;
 pub mod identity;
 mod mesh;
 mod reloaded;
+mod standing;
 
 pub(crate) use connector::MeshConnector;
 pub use mesh::{MeshSettings, MeshTls};
+pub(crate) use standing::Standing;
 
 use identity::{Identity, Lifetime};
 use reloaded::{Contents, Files, Reloaded};
@@ -76,6 +79,8 @@ struct Material {
     server: Arc<ServerConfig>,
     /// Only in the mesh, where the same certificate is shown as a client.
     client: Option<Arc<ClientConfig>>,
+    /// Whom the server believes in the mesh.
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
     /// Who shows it in the mesh.
     identity: Option<Identity>,
     /// Of each certificate, by what it is for.
@@ -112,6 +117,11 @@ impl ServerTls {
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(Arc::clone(&self.0.current().server))
     }
+
+    /// For the connection that comes of a handshake; taken before it, so that no news is missed.
+    pub(crate) fn standing(&self) -> Standing {
+        Standing(self.0.follow())
+    }
 }
 
 impl Material {
@@ -119,7 +129,10 @@ impl Material {
         let chain = certificates(&files.chain, &contents.chain)?;
         let key = private_key(&files.key, &contents.key)?;
         match (&files.authorities, &contents.authorities) {
-            (Some(file), Some(pem)) => mesh::member(&files.chain, chain, key, file, certificates(file, pem)?),
+            (Some(file), Some(pem)) => {
+                let believed = mesh::Believed::read(file, pem)?;
+                mesh::member(&files.chain, chain, key, file, believed)
+            }
             _ => public(&files.chain, chain, key),
         }
     }
@@ -140,7 +153,7 @@ fn public(
         .with_single_cert(chain, key)
         .map_err(unfit)?;
     server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Material { server: Arc::new(server), client: None, identity: None, lifetimes })
+    Ok(Material { server: Arc::new(server), client: None, verifier: None, identity: None, lifetimes })
 }
 
 fn provider() -> Arc<CryptoProvider> {
@@ -154,6 +167,12 @@ fn certificates(file: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>,
         .ok()
         .filter(|found| !found.is_empty())
         .ok_or_else(|| TlsError::NoPem { file: file.to_owned(), what: "certificate" })
+}
+
+/// The revocation lists among the certificates of an authorities' file; usually none.
+fn revocations(file: &Path, pem: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let found: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
+    found.map_err(|_| TlsError::NoPem { file: file.to_owned(), what: "readable revocation list" })
 }
 
 fn private_key(file: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, unfold};
 use futures::{Stream, StreamExt};
@@ -21,8 +21,8 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
 use crate::caller::{Refusal, Refusals, Stage};
-use crate::tls::ServerTls;
-use crate::tls::identity::{Identity, Lifetime, NoIdentity};
+use crate::tls::identity::{Identity, NoIdentity};
+use crate::tls::{ServerTls, Standing};
 
 /// How long a stranger may take for his first byte, or for a whole handshake.
 const FIRST_WORD: Duration = Duration::from_secs(10);
@@ -72,13 +72,17 @@ impl Accepting {
                         // Fails only for a socket that is broken already, as its first use will tell.
                         let _ = socket.set_nodelay(true);
                         let Some(tls) = &self.tls else {
-                            return Connection::new(Socket::Plain(socket), address, &self.cut_off);
+                            return Connection::new(Socket::Plain(socket), None, address, &self.cut_off);
                         };
+                        let standing = tls.standing();
                         let (acceptor, refusals) = (tls.acceptor(), Arc::clone(&self.refusals));
                         let cut_off = self.cut_off.clone();
                         self.handshakes.push(Box::pin(async move {
                             match tokio::time::timeout(FIRST_WORD, acceptor.accept(socket)).await.ok()? {
-                                Ok(shaken) => Some(Connection::new(Socket::Tls(Box::new(shaken)), address, &cut_off)),
+                                Ok(shaken) => {
+                                    let socket = Socket::Tls(Box::new(shaken));
+                                    Some(Connection::new(socket, Some(standing), address, &cut_off))
+                                }
                                 Err(error) => {
                                     note_refusal(&refusals, address, &error);
                                     None
@@ -134,8 +138,8 @@ impl Peer {
 pub(super) struct Connection {
     socket: Socket,
     peer: Peer,
-    /// When the certificate of the other side does: a stream of years must not outlive what opened it.
-    expires: Option<Pin<Box<Sleep>>>,
+    /// Ends with the standing of the other side's certificate: a stream of years must not outlive what opened it.
+    lost: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     cut_off: Pin<Box<WaitForCancellationFutureOwned>>,
     has_spoken: bool,
     /// When it is closed, unless what it waits for comes: the first byte, or room to write.
@@ -143,17 +147,33 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    fn new(socket: Socket, address: SocketAddr, cut_off: &CancellationToken) -> Self {
-        let shown = socket.certificate();
-        let left = shown.and_then(Lifetime::of).map(|lifetime| lifetime.left(SystemTime::now()));
+    fn new(
+        socket: Socket,
+        standing: Option<Standing>,
+        address: SocketAddr,
+        cut_off: &CancellationToken,
+    ) -> Self {
+        let shown = socket.certificates();
+        let lost = standing.zip(shown).map(|(standing, shown)| standing.until_lost(shown.to_vec()));
+        let own = shown.and_then(<[_]>::first);
         Self {
-            peer: Peer { address, identity: shown.map(|shown| Arc::new(Identity::of(shown))) },
-            expires: left.map(|left| Box::pin(tokio::time::sleep(left))),
+            peer: Peer { address, identity: own.map(|own| Arc::new(Identity::of(own))) },
+            lost: lost.map(|lost| -> Pin<Box<dyn Future<Output = ()> + Send>> { Box::pin(lost) }),
             socket,
             cut_off: Box::pin(cut_off.clone().cancelled_owned()),
             has_spoken: false,
             deadline: Some(Box::pin(tokio::time::sleep(FIRST_WORD))),
         }
+    }
+
+    /// Whether the certificate that opened it holds no more.
+    fn is_over(&mut self, context: &mut Context<'_>) -> bool {
+        let over = self.lost.as_mut().is_some_and(|lost| lost.as_mut().poll(context).is_ready());
+        if over {
+            // Whoever asks again hears the same.
+            self.lost = Some(Box::pin(std::future::poll_fn(|_| Poll::Ready(()))));
+        }
+        over
     }
 
     fn is_overdue(&mut self, context: &mut Context<'_>) -> bool {
@@ -186,11 +206,11 @@ impl Connected for Connection {
 }
 
 impl Socket {
-    /// The certificate that the other side has shown.
-    fn certificate(&self) -> Option<&CertificateDer<'static>> {
+    /// The certificates that the other side has shown, its own first.
+    fn certificates(&self) -> Option<&[CertificateDer<'static>]> {
         match self {
             Self::Plain(_) => None,
-            Self::Tls(socket) => socket.get_ref().1.peer_certificates()?.first(),
+            Self::Tls(socket) => socket.get_ref().1.peer_certificates(),
         }
     }
 }
@@ -220,8 +240,8 @@ impl AsyncRead for Connection {
         if self.cut_off.as_mut().poll(context).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        if self.expires.as_mut().is_some_and(|expires| expires.as_mut().poll(context).is_ready()) {
-            return Poll::Ready(Err(io::Error::other("the certificate of the other side has expired")));
+        if self.is_over(context) {
+            return Poll::Ready(Err(io::Error::other("the certificate of the other side holds no more")));
         }
         let polled = on_socket!(self, socket => socket.poll_read(context, buffer));
         if polled.is_pending() && self.is_overdue(context) {

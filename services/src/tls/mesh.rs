@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio_rustls::rustls::client::Resumption;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::client::{Resumption, WebPkiServerVerifier};
+use tokio_rustls::rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use super::identity::{Identity, Role};
 use super::reloaded::{Files, Reloaded};
-use super::{Material, ServerTls, TlsError, lifetime, provider};
+use super::{Material, ServerTls, TlsError, certificates, lifetime, provider, revocations};
 use crate::metrics::Metrics;
 use crate::settings::SettingsError;
 use crate::shutdown::Stop;
@@ -21,8 +21,8 @@ const HEADING: &str = "Mesh TLS";
 /// The certificate that a process shows in the mesh, and whom it believes.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct MeshSettings {
-    /// Authorities (certificates in PEM) that make somebody a member of the mesh. With them, services speak TLS with certificates
-    /// on both sides
+    /// Authorities (certificates in PEM) that make somebody a member of the mesh, and their revocation lists. With them, services speak
+    /// TLS with certificates on both sides
     #[arg(long, help_heading = HEADING, env = "MEMHARVEST_MESH_CA", value_name = "FILE")]
     pub mesh_ca: Option<PathBuf>,
 
@@ -132,15 +132,29 @@ impl MeshTls {
     }
 }
 
+/// Whom the mesh believes, and whom no more.
+pub(super) struct Believed {
+    authorities: Vec<CertificateDer<'static>>,
+    revocations: Vec<CertificateRevocationListDer<'static>>,
+}
+
+impl Believed {
+    /// From the authorities' file.
+    pub(super) fn read(file: &Path, pem: &[u8]) -> Result<Self, TlsError> {
+        Ok(Self { authorities: certificates(file, pem)?, revocations: revocations(file, pem)? })
+    }
+}
+
 /// A server that asks for certificates, and a client that shows one. Neither resumes sessions: that would pass over a
-/// certificate that has expired since, or authorities that were taken away.
+/// certificate that has expired since, or authorities that were taken away. An authority without a revocation list has revoked nothing.
 pub(super) fn member(
     chain_file: &Path,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
     ca_file: &Path,
-    authorities: Vec<CertificateDer<'static>>,
+    believed: Believed,
 ) -> Result<Material, TlsError> {
+    let Believed { authorities, revocations } = believed;
     let no_identity = |source| TlsError::NoIdentity { file: chain_file.to_owned(), source };
     let identity = chain.first().map(Identity::of).transpose().map_err(no_identity)?;
     let lifetimes = [("mesh", lifetime(&chain)), ("mesh_ca", lifetime(&authorities))];
@@ -151,7 +165,14 @@ pub(super) fn member(
         roots.add(authority).map_err(|error| unusable(error.to_string()))?;
     }
     let roots = Arc::new(roots);
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider())
+    let of_clients = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider())
+        .with_crls(revocations.clone())
+        .allow_unknown_revocation_status()
+        .build()
+        .map_err(|error| unusable(error.to_string()))?;
+    let of_servers = WebPkiServerVerifier::builder_with_provider(roots, provider())
+        .with_crls(revocations)
+        .allow_unknown_revocation_status()
         .build()
         .map_err(|error| unusable(error.to_string()))?;
 
@@ -159,7 +180,7 @@ pub(super) fn member(
     let mut server = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(unfit)?
-        .with_client_cert_verifier(verifier)
+        .with_client_cert_verifier(Arc::clone(&of_clients))
         .with_single_cert(chain.clone(), key.clone_key())
         .map_err(unfit)?;
     server.alpn_protocols = vec![b"h2".to_vec()];
@@ -169,7 +190,7 @@ pub(super) fn member(
     let mut client = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(unfit)?
-        .with_root_certificates(roots)
+        .with_webpki_verifier(of_servers)
         .with_client_auth_cert(chain, key)
         .map_err(unfit)?;
     client.alpn_protocols = vec![b"h2".to_vec()];
@@ -177,5 +198,6 @@ pub(super) fn member(
 
     let lifetimes =
         lifetimes.into_iter().filter_map(|(purpose, lifetime)| Some((purpose, lifetime?))).collect();
-    Ok(Material { server: Arc::new(server), client: Some(Arc::new(client)), identity, lifetimes })
+    let (server, client) = (Arc::new(server), Some(Arc::new(client)));
+    Ok(Material { server, client, verifier: Some(of_clients), identity, lifetimes })
 }

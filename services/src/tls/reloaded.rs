@@ -1,8 +1,10 @@
 //! What is made of the files, made again when they change.
 
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::watch;
 
 use super::{Material, TlsError};
 use crate::shutdown::Stop;
@@ -36,22 +38,30 @@ impl Files<PathBuf> {
 }
 
 /// What was made last, and of what.
+pub(super) type Made = (Contents, Arc<Material>);
+
+/// What is made of the files, and who waits for news of it.
 #[derive(Debug)]
 pub(super) struct Reloaded {
     files: Files<PathBuf>,
-    current: RwLock<(Contents, Arc<Material>)>,
+    current: watch::Sender<Made>,
 }
 
 impl Reloaded {
     pub(super) fn load(files: Files<PathBuf>) -> Result<Self, TlsError> {
         let contents = files.read()?;
         let made = Material::of(&files, &contents)?;
-        Ok(Self { files, current: RwLock::new((contents, Arc::new(made))) })
+        Ok(Self { files, current: watch::Sender::new((contents, Arc::new(made))) })
     }
 
     /// What holds now.
     pub(super) fn current(&self) -> Arc<Material> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner).1)
+        Arc::clone(&self.current.borrow().1)
+    }
+
+    /// Hears of what is made from now on.
+    pub(super) fn follow(&self) -> watch::Receiver<Made> {
+        self.current.subscribe()
     }
 
     /// Looks at the files until the process stops; `told` hears what holds, at first and whenever it is new. Files that
@@ -83,14 +93,12 @@ impl Reloaded {
     fn renew(&self, passed_over: Option<&Contents>) -> Result<bool, Box<(Contents, TlsError)>> {
         // While one of them is being replaced, it may be missing for a moment.
         let Ok(contents) = self.files.read() else { return Ok(false) };
-        if passed_over == Some(&contents)
-            || self.current.read().unwrap_or_else(PoisonError::into_inner).0 == contents
-        {
+        if passed_over == Some(&contents) || self.current.borrow().0 == contents {
             return Ok(false);
         }
         match Material::of(&self.files, &contents) {
             Ok(made) => {
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = (contents, Arc::new(made));
+                self.current.send_replace((contents, Arc::new(made)));
                 Ok(true)
             }
             Err(error) => Err(Box::new((contents, error))),

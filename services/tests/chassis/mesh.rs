@@ -12,12 +12,19 @@ use memharvest_services::rpc_client::{ClientOptions, EndpointError, RpcChannel, 
 use memharvest_services::rpc_server::Limits;
 use memharvest_services::tls::identity::Role;
 use memharvest_services::tls::{MeshSettings, MeshTls};
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyIdMethod, KeyPair, RevocationReason, RevokedCertParams, SanType, SerialNumber,
+};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
 
 use crate::support::{PATIENCE, SERVICE, TestServer, ask, eventually};
 
@@ -60,6 +67,27 @@ impl Authority {
     fn member(&self, folder: &Path, names: &[&str]) -> MeshTls {
         self.certify(folder, names, true);
         load(folder)
+    }
+
+    /// Itself, and a list that revokes this certificate.
+    fn revoking(&self, pem: &[u8]) -> String {
+        let own = CertificateDer::from_pem_slice(pem).unwrap();
+        let (_, own) = X509Certificate::from_der(&own).unwrap();
+        let list = CertificateRevocationListParams {
+            this_update: rcgen::date_time_ymd(2026, 1, 1),
+            // Past: a list is believed for as long as it is the newest.
+            next_update: rcgen::date_time_ymd(2026, 1, 2),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: vec![RevokedCertParams {
+                serial_number: SerialNumber::from_slice(own.raw_serial()),
+                revocation_time: rcgen::date_time_ymd(2026, 1, 1),
+                reason_code: Some(RevocationReason::KeyCompromise),
+                invalidity_date: None,
+            }],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        self.pem.clone() + &list.signed_by(&self.issuer).unwrap().pem().unwrap()
     }
 }
 
@@ -238,6 +266,44 @@ async fn a_connection_ends_with_the_certificate_that_opened_it() {
     let ended = tokio::time::timeout(PATIENCE, stream.message()).await.expect("the stream ends");
     assert!(ended.is_err(), "{ended:?}");
     assert!(client.get_reading(ask("h1")).await.is_err());
+}
+
+/// What the authority has revoked opens nothing, and what it had opened is closed; all others go on.
+#[tokio::test]
+async fn a_revoked_certificate_opens_nothing_and_its_streams_end() {
+    let mut mesh = Secured::start().await;
+    let folder = |name: &str| mesh.folder.path().join(name);
+    let (stolen, kept) =
+        (mesh.authority.member(&folder("stolen"), &GATEWAY), mesh.member(&["memharvest://gateway/other"]));
+    let watch = async |tls: &MeshTls| {
+        let mut client = mesh.client(tls);
+        let mut stream = client.watch_readings(WatchReadingsRequest::default()).await.unwrap().into_inner();
+        assert!(stream.message().await.unwrap().is_some());
+        stream
+    };
+    let (mut of_thief, mut of_other) = (watch(&stolen).await, watch(&kept).await);
+
+    let revoking =
+        |name: &str| mesh.authority.revoking(&std::fs::read(folder(name).join("tls.crt")).unwrap());
+    std::fs::write(folder("server/ca.crt"), revoking("stolen")).unwrap();
+    let ended = tokio::time::timeout(PATIENCE, of_thief.message()).await.expect("the stream ends");
+    assert!(ended.is_err(), "{ended:?}");
+    let status = mesh.client(&stolen).get_reading(ask("h1")).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{}", status.message());
+    assert!(mesh.client(&kept).get_reading(ask("h1")).await.is_ok());
+    assert!(tokio::time::timeout(Duration::from_millis(50), of_other.message()).await.is_err(), "it goes on");
+
+    // Nor does a client speak to a server whose certificate was revoked.
+    std::fs::write(folder("client/ca.crt"), revoking("server")).unwrap();
+    let status = mesh.client(&load(&folder("client"))).get_reading(ask("h1")).await.unwrap_err();
+    assert!(status.message().to_lowercase().contains("revoked"), "{}", status.message());
+    // A list that cannot be read is not one that says nothing.
+    let unreadable = "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n";
+    std::fs::write(folder("client/ca.crt"), mesh.authority.pem.clone() + unreadable).unwrap();
+    assert!(settings(&folder("client")).read().is_err());
+
+    let told = mesh.next_refusal().await;
+    assert!(told.why.to_lowercase().contains("revoked"), "{}", told.why);
 }
 
 #[tokio::test]
