@@ -4,6 +4,7 @@ mod authority;
 mod files;
 mod join;
 mod kubernetes;
+mod ledger;
 mod serve;
 mod ticket;
 
@@ -63,6 +64,20 @@ enum Action {
         /// Folder for ca.crt, tls.crt and tls.key; they are replaced where they are there
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
+        /// Where `certs serve` is reached, written into the folder too, so that `certs renew` finds it
+        #[arg(long, env = "MEMHARVEST_CA_URL", value_name = "URL")]
+        ca_url: Option<String>,
+    },
+    /// Revoke all certificates that a member has: its key was stolen, or it is gone. It joins again with a new one
+    Revoke {
+        #[command(flatten)]
+        kept: Kept,
+        /// What it is: collector, predictor, gateway or registry
+        #[arg(value_name = "ROLE")]
+        role: Role,
+        /// Its name; a collector's is the id of its host
+        #[arg(value_name = "NAME")]
+        name: String,
     },
     /// Write a ticket with which a host gets its collector's certificate, once; to standard output
     Ticket {
@@ -111,12 +126,16 @@ enum Action {
         /// Folder for ca.crt, tls.crt and tls.key
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
+        /// With a pod's token: do it again and again, until told to stop, the first time after this pause; a try that fails is told, and made
+        /// again after a minute
+        #[arg(long, value_name = "DURATION", value_parser = valid_for, conflicts_with = "ticket")]
+        every: Option<Duration>,
     },
     /// Exchange this host's certificate for a fresh one, before it expires
     Renew {
-        /// Where `certs serve` is reached
+        /// Where `certs serve` is reached [default: what ca.url in the folder says]
         #[arg(long, env = "MEMHARVEST_CA_URL", value_name = "URL")]
-        ca_url: String,
+        ca_url: Option<String>,
         /// Folder of ca.crt, tls.crt and tls.key
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
@@ -206,14 +225,28 @@ pub(crate) async fn run(ca: Option<&Path>, args: &CertsArgs) -> Result<(), crate
             let fingerprint = Authority::create(&kept.folder, name, now, *valid)?;
             print(&format!("made {}, SHA-256 {fingerprint}\n", kept.folder.join("ca.crt").display()))
         }
-        Action::Issue { kept, role, name, names, valid, out: folder } => {
+        Action::Issue { kept, role, name, names, valid, out: folder, ca_url } => {
+            ca_url.as_deref().map_or(Ok(()), join::check_url)?;
             let wanted = Wanted { identity: member(*role, name)?, names: names.clone(), valid: *valid };
             let authority = Authority::load(&kept.folder)?;
             let key = rcgen::KeyPair::generate().map_err(CertsError::Making)?;
             let certificate = authority.certify(&wanted, &key, now)?;
-            files::write_member(folder, authority.pem(), &certificate, &key.serialize_pem())?;
+            authority.ledger(now)?.enter(&certificate)?;
+            let url = ca_url.as_deref();
+            files::write_member(folder, &authority.believed()?, &certificate, &key.serialize_pem(), url)?;
             let expires = files::expiry(&certificate);
             print(&format!("{} in {}, until {expires}\n", wanted.identity, folder.display()))
+        }
+        Action::Revoke { kept, role, name } => {
+            let (identity, authority) = (member(*role, name)?, Authority::load(&kept.folder)?);
+            let mut ledger = authority.ledger(now)?;
+            let count = ledger.revoke(&identity, now)?;
+            authority.publish(&ledger, now)?;
+            let list = kept.folder.join("ca.crt");
+            print(&format!(
+                "revoked {count} certificates of {identity}; a member refuses them when it has {} as its ca.crt: `certs renew` brings it\n",
+                list.display()
+            ))
         }
         Action::Ticket { kept, host, ca_url, names, ttl, valid } => {
             let identity = member(Role::Collector, host)?;
@@ -229,16 +262,25 @@ pub(crate) async fn run(ca: Option<&Path>, args: &CertsArgs) -> Result<(), crate
         Action::Join { ticket: Some(ticket), out: folder, .. } => {
             print(&join::by_ticket(ticket, folder).await?)
         }
-        Action::Join { kubernetes_token, ca_url, out: folder, .. } => {
+        Action::Join { kubernetes_token, ca_url, out: folder, every, .. } => {
             let (Some(token), Some(url), Some(ca)) = (kubernetes_token, ca_url, ca) else {
                 let both = "give a ticket, or --kubernetes-token with --ca-url and --ca";
                 return Err(CertsError::Usage(both.into()).into());
             };
-            print(&join::by_token(token, url, ca, folder).await?)
+            join::check_url(url)?;
+            let join = || join::by_token(token, url, ca, folder);
+            match every {
+                None => print(&join().await?),
+                Some(every) => join::again_and_again(*every, folder, join).await,
+            }
         }
-        Action::Renew { ca_url, out: folder, every: None } => print(&join::renew(ca_url, folder).await?),
-        Action::Renew { ca_url, out: folder, every: Some(every) } => {
-            join::keep_renewing(ca_url, folder, *every).await
+        Action::Renew { ca_url, out: folder, every } => {
+            ca_url.as_deref().map_or(Ok(()), join::check_url)?;
+            let renew = || join::renew(ca_url.as_deref(), folder);
+            match every {
+                None => print(&renew().await?),
+                Some(every) => join::again_and_again(*every, folder, renew).await,
+            }
         }
     }
 }

@@ -266,6 +266,32 @@ async fn certificates_and_their_authority_are_renewed_under_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stolen_key_is_shut_out_and_the_host_comes_back() {
+    let certificates = Certificates::new();
+    let mut mesh = start(&certificates).await;
+    goes_on(&mesh).await;
+
+    certs(&["revoke", "collector", "sim-1", "--ca-dir", &certificates.path("ca")]).unwrap();
+    for role in ["registry", "predictor"] {
+        std::fs::copy(certificates.folder("ca/ca.crt"), certificates.folder(role).join("ca.crt")).unwrap();
+    }
+    // Its stream ends, although nobody has restarted anything, and it does not come in again.
+    wait_for(SOON, "the collector's stream to end", async || {
+        ensure!(mesh.log("collector").contains("no stream to the predictor"));
+        Ok(())
+    })
+    .await
+    .unwrap();
+    audited(&mesh, "a stranger at 127.0.0.1", "handshake", "evoked").await;
+
+    // Certified anew, the host is let in under the same name.
+    mesh.kill("collector").unwrap();
+    certificates.issue("collector", "sim-1", "collector", &[]);
+    mesh.start("collector", &["--simulate=1x2", "--interval=200ms"]).await.unwrap();
+    goes_on(&mesh).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_host_joins_with_a_ticket_and_renews_by_itself() {
     let certificates = Certificates::new();
     let ca = certificates.path("ca");
@@ -290,8 +316,24 @@ async fn a_host_joins_with_a_ticket_and_renews_by_itself() {
     let again = certs(&["join", &ticket, "--out", &certificates.path("other")]).unwrap_err();
     assert!(again.to_string().contains("used already"), "{again}");
     let first = std::fs::read_to_string(certificates.folder("host/tls.crt")).unwrap();
-    certs(&["renew", "--ca-url", &url, "--out", &out]).unwrap();
+    // Where it renews, the folder knows.
+    certs(&["renew", "--out", &out]).unwrap();
     assert_ne!(first, std::fs::read_to_string(certificates.folder("host/tls.crt")).unwrap());
+    // A member that was certified with the authority's URL renews in the same way.
+    certificates.issue("gateway", "gateway", "gateway", &["--ca-url", &url]);
+    certs(&["renew", "--out", &certificates.path("gateway")]).unwrap();
+
+    // What was revoked cannot be renewed, and says so; another ticket opens again.
+    let said = certs(&["revoke", "collector", "sim-1", "--ca-dir", &ca]).unwrap();
+    assert!(said.starts_with("revoked 2 certificates"), "the first one and the fresh one: {said}");
+    let revoked = certs(&["renew", "--out", &out]).unwrap_err();
+    assert!(revoked.to_string().contains("was revoked"), "{revoked}");
+    let another = certs(&["ticket", "--ca-dir", &ca, "--host", "sim-1", "--ca-url", &url]).unwrap();
+    std::fs::write(certificates.folder("ticket"), another).unwrap();
+    certs(&["join", &ticket, "--out", &out]).unwrap();
+    let believed = std::fs::read_to_string(certificates.folder("host/ca.crt")).unwrap();
+    assert!(believed.contains("X509 CRL"), "the list comes along: {believed}");
+
     // Whoever shows the certificate of another authority gets nothing.
     let elsewhere = Certificates::new();
     elsewhere.issue("collector", "sim-1", "stranger", &[]);
@@ -338,4 +380,16 @@ async fn the_command_line_speaks_tls_with_a_gateway() {
     let elsewhere = Certificates::new();
     let refused = hosts(&["--ca", &elsewhere.path("ca/ca.crt")]);
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+
+    // A backtest asks the registry itself, which tells its history to gateways and predictors.
+    let backtest = |shown: &str| {
+        let mut command = Command::new(binary("memharvest").unwrap());
+        command.args(["backtest", "--registry", &mesh.url("registry")]);
+        let output = command.args(Apart::mesh_flags(&certificates.folder(shown))).output().unwrap();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let young = backtest("gateway");
+    assert!(young.contains("has no reading in this range"), "a window takes five minutes: {young}");
+    let collector = backtest("collector");
+    assert!(collector.contains("a collector may not call"), "{collector}");
 }

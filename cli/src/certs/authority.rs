@@ -1,24 +1,30 @@
 //! A private authority: one key and one certificate in a folder, and the certificates that it signs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use memharvest_services::tls::identity::Identity;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData,
+    RevokedCertParams, SanType, SerialNumber,
 };
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{CertsError, files};
+use super::ledger::{Entry, Ledger};
+use super::{CertsError, files, ticket};
 
 /// Clocks may differ by this much.
 pub(super) const BACKDATED: Duration = Duration::from_mins(5);
 
+/// A revocation list is believed until a newer one comes; the form asks for an end nevertheless.
+const LISTS_HOLD: Duration = Duration::from_hours(10 * 365 * 24);
+const END_OF_CERTIFICATE: &str = "-----END CERTIFICATE-----\n";
+
 /// An authority that can sign.
 pub(super) struct Authority {
-    pem: String,
+    folder: PathBuf,
     issuer: Issuer<'static, KeyPair>,
 }
 
@@ -69,12 +75,41 @@ impl Authority {
         };
         let key = KeyPair::from_pem(&files::read(&key_file)?).map_err(|error| unfit(&key_file, error))?;
         let issuer = Issuer::from_ca_cert_pem(&pem, key).map_err(|error| unfit(&file, error))?;
-        Ok(Self { pem, issuer })
+        Ok(Self { folder: folder.to_owned(), issuer })
     }
 
-    /// Its certificate in PEM.
-    pub(super) fn pem(&self) -> &str {
-        &self.pem
+    /// What members believe, in PEM: its certificate, and once something was revoked its revocation list. It changes under way.
+    pub(super) fn believed(&self) -> Result<String, CertsError> {
+        files::read(&self.folder.join("ca.crt"))
+    }
+
+    /// Its ledger, opened.
+    pub(super) fn ledger(&self, now: SystemTime) -> Result<Ledger, CertsError> {
+        Ledger::open(&self.folder, now)
+    }
+
+    /// Writes the revocation list anew, behind the certificate in `ca.crt`.
+    pub(super) fn publish(&self, ledger: &Ledger, now: SystemTime) -> Result<(), CertsError> {
+        let at = |seconds: u64| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds);
+        let since_1970 = ticket::seconds(now);
+        let revoked = |entry: &Entry| RevokedCertParams {
+            serial_number: SerialNumber::from(entry.serial()),
+            revocation_time: at(entry.revoked_at.unwrap_or(since_1970)),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: at(since_1970),
+            next_update: at(since_1970) + LISTS_HOLD,
+            crl_number: SerialNumber::from(since_1970),
+            issuing_distribution_point: None,
+            revoked_certs: ledger.revoked().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = list.signed_by(&self.issuer)?.pem()?;
+        let before = self.believed()?;
+        let own = before.split_inclusive(END_OF_CERTIFICATE).next().unwrap_or_default();
+        files::write(&self.folder.join("ca.crt"), &format!("{own}{list}"), files::PUBLIC)
     }
 
     /// Signs a member's certificate, in PEM.

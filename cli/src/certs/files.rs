@@ -47,14 +47,21 @@ pub(super) fn write(file: &Path, text: &str, mode: u32) -> Result<(), CertsError
     written().map_err(io(file))
 }
 
-/// Writes what a member needs, as its settings name it.
+/// Beside a member's files: where it gets fresh ones.
+pub(super) const URL: &str = "ca.url";
+
+/// Writes what a member needs, as its settings name it, and where it is renewed, if that is known.
 pub(super) fn write_member(
     folder: &Path,
     authorities: &str,
     certificate: &str,
     key: &str,
+    url: Option<&str>,
 ) -> Result<(), CertsError> {
     make_folder(folder)?;
+    if let Some(url) = url {
+        write(&folder.join(URL), &format!("{url}\n"), PUBLIC)?;
+    }
     write(&folder.join("ca.crt"), authorities, PUBLIC)?;
     write(&folder.join("tls.key"), key, SECRET)?;
     write(&folder.join("tls.crt"), certificate, PUBLIC)

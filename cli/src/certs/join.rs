@@ -49,7 +49,9 @@ pub(super) async fn by_ticket(ticket: &Path, folder: &Path) -> Result<String, Ce
     // A ticket is used once: it must not be lost on a folder that cannot be written.
     files::make_folder(folder)?;
     let client = client_of(authorities(&ticket.authorities).map_err(unfit)?, None).map_err(unfit)?;
-    fetch(&client, &ticket.url, JOIN, Some(Secret::Ticket(ticket.secret)), folder).await
+    let said = fetch(&client, &ticket.url, JOIN, Some(Secret::Ticket(ticket.secret)), folder).await?;
+    files::write(&folder.join(files::URL), &format!("{}\n", ticket.url), files::PUBLIC)?;
+    Ok(said)
 }
 
 /// Gets the certificate of the node that a pod is on.
@@ -67,9 +69,15 @@ pub(super) async fn by_token(
     fetch(&client, url.trim_end_matches('/'), JOIN, Some(Secret::KubernetesToken(token)), folder).await
 }
 
-/// Exchanges the certificate of a folder for a fresh one.
-pub(super) async fn renew(url: &str, folder: &Path) -> Result<String, CertsError> {
-    check_url(url)?;
+/// Exchanges the certificate of a folder for a fresh one, at this URL or where the folder says.
+pub(super) async fn renew(url: Option<&str>, folder: &Path) -> Result<String, CertsError> {
+    let known = folder.join(files::URL);
+    let url = match url {
+        Some(url) => url.to_owned(),
+        None if known.exists() => files::read(&known)?.trim().to_owned(),
+        None => return Err(CertsError::Usage(format!("{} is not there; give --ca-url", known.display()))),
+    };
+    check_url(&url)?;
     let [ca, certificate, key] = ["ca.crt", "tls.crt", "tls.key"].map(|file| files::read(&folder.join(file)));
     let unfit = |what: String| CertsError::Unfit { path: folder.to_owned(), what };
     let roots = authorities(&ca?).map_err(unfit)?;
@@ -77,9 +85,15 @@ pub(super) async fn renew(url: &str, folder: &Path) -> Result<String, CertsError
     fetch(&client, url.trim_end_matches('/'), RENEW, None, folder).await
 }
 
-/// Renews until told to stop.
-pub(super) async fn keep_renewing(url: &str, folder: &Path, every: Duration) -> Result<(), crate::Failure> {
-    check_url(url)?;
+/// Gets fresh certificates until told to stop.
+pub(super) async fn again_and_again<F>(
+    every: Duration,
+    folder: &Path,
+    fresh: impl Fn() -> F,
+) -> Result<(), crate::Failure>
+where
+    F: Future<Output = Result<String, CertsError>>,
+{
     let stop = Stop::on_signals().map_err(|source| CertsError::Io { path: folder.to_owned(), source })?;
     let mut pause = every;
     loop {
@@ -87,13 +101,14 @@ pub(super) async fn keep_renewing(url: &str, folder: &Path, every: Duration) -> 
             () = tokio::time::sleep(pause) => {}
             () = stop.requested() => return Ok(()),
         }
-        pause = match renew(url, folder).await {
+        pause = match fresh().await {
             Ok(said) => {
                 print(&said)?;
                 every
             }
+            Err(error @ CertsError::Usage(_)) => return Err(error.into()),
             Err(error) => {
-                print(&format!("not renewed: {error}\n"))?;
+                print(&format!("no fresh certificate: {error}\n"))?;
                 every.min(AGAIN)
             }
         };
@@ -131,6 +146,6 @@ async fn fetch(
     }
     let given: Given = serde_json::from_slice(&body)
         .map_err(|_| unreachable("something answers that gives no certificates out".into()))?;
-    files::write_member(folder, &given.authorities, &given.certificate, &key.serialize_pem())?;
+    files::write_member(folder, &given.authorities, &given.certificate, &key.serialize_pem(), None)?;
     Ok(format!("a certificate in {}, until {}\n", folder.display(), files::expiry(&given.certificate)))
 }

@@ -117,7 +117,7 @@ fn acceptor(authority: &Authority, names: &[String], now: SystemTime) -> Result<
     let unfit = |what: String| CertsError::Unfit { path: "ca.crt".into(), what };
     let key = KeyPair::generate()?;
     let own = authority.certify_server(names, &key, now, OWN_CERTIFICATE)?;
-    let roots = Arc::new(authorities(authority.pem()).map_err(unfit)?);
+    let roots = Arc::new(authorities(&authority.believed()?).map_err(unfit)?);
     // Who joins has no certificate yet.
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
         .allow_unauthenticated()
@@ -186,6 +186,10 @@ impl Office {
         let request = CertificateSigningRequestParams::from_pem(&ask.request)
             .map_err(|error| bad(format!("the signing request cannot be used: {error}")))?;
         let forbidden = |reason: String| (StatusCode::FORBIDDEN, reason);
+        let is_pods = path == JOIN && matches!(ask.shown, Some(Secret::KubernetesToken(_)));
+        let failed = |error: CertsError| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
+        // Held from the question whether a certificate was revoked until the fresh one is entered.
+        let mut held = None;
         let wanted = match (&*path, ask.shown, shown) {
             (JOIN, Some(Secret::Ticket(secret)), _) => ticket::take(&self.folder, &secret, now),
             (JOIN, Some(Secret::KubernetesToken(token)), _) => match &self.kubernetes {
@@ -193,13 +197,21 @@ impl Office {
                 None => Err("pods are not known here; see --kubernetes-account".into()),
             },
             (JOIN, None, _) => Err("show a ticket".into()),
-            (_, _, Some(shown)) => same_again(shown),
+            (_, _, Some(shown)) => {
+                let ledger = held.insert(self.authority.ledger(now).map_err(failed)?);
+                ledger.check(shown).and_then(|()| same_again(shown))
+            }
             (_, _, None) => Err("show the certificate that is to be renewed".into()),
         };
         let wanted = wanted.map_err(forbidden)?;
-        let failed = |error: CertsError| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
         let certificate = self.authority.certify(&wanted, &request.public_key, now).map_err(failed)?;
-        Ok((wanted.identity, Given { certificate, authorities: self.authority.pem().to_owned() }))
+        // That of a pod ends within a day, and is not renewed: its token is asked for again.
+        if !is_pods {
+            let ledger = held.map_or_else(|| self.authority.ledger(now), Ok);
+            ledger.and_then(|mut ledger| ledger.enter(&certificate)).map_err(failed)?;
+        }
+        let authorities = self.authority.believed().map_err(failed)?;
+        Ok((wanted.identity, Given { certificate, authorities }))
     }
 }
 

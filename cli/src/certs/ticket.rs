@@ -37,7 +37,7 @@ struct Counterfoil {
     usable_until: u64,
 }
 
-fn seconds(at: SystemTime) -> u64 {
+pub(super) fn seconds(at: SystemTime) -> u64 {
     at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
@@ -45,7 +45,7 @@ fn file_name(secret: &str) -> String {
     format!("{:x}.json", Sha256::digest(secret.as_bytes()))
 }
 
-fn json(value: &impl Serialize) -> Result<String, CertsError> {
+pub(super) fn json(value: &impl Serialize) -> Result<String, CertsError> {
     let text = serde_json::to_string_pretty(value);
     text.map(|text| text + "\n").map_err(|error| CertsError::Usage(error.to_string()))
 }
@@ -76,7 +76,7 @@ pub(super) fn give(
         url: url.trim_end_matches('/').to_owned(),
         identity: counterfoil.identity,
         secret,
-        authorities: authority.pem().to_owned(),
+        authorities: authority.believed()?,
     })
 }
 
