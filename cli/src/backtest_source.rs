@@ -9,10 +9,12 @@ mod registry;
 
 use crate::when::When;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use memharvest_services::settings::SettingsError;
+use memharvest_services::tls::MeshSettings;
 use memharvest_trace::{Trace, TraceFileError};
 
 pub(crate) use address::Address;
@@ -39,6 +41,9 @@ pub(crate) struct SourceArgs {
     /// Whose metric names to read [default: those with the most readings]
     #[arg(long, value_name = "NAME", value_parser = Exporter::named, conflicts_with_all = ["trace", "registry"])]
     exporter: Option<&'static Exporter>,
+    /// What is shown to a registry that is reached by https://: the certificate of a predictor or a gateway
+    #[command(flatten)]
+    mesh: MeshSettings,
 }
 
 /// One of the three.
@@ -51,7 +56,7 @@ struct Place {
     /// A Prometheus that scrapes memharvest's collectors or any other libvirt exporter
     #[arg(long, value_name = "URL")]
     prometheus: Option<Address>,
-    /// A registry of memharvest
+    /// A registry of memharvest; where it is https://, with --mesh-ca, and --mesh-cert and --mesh-key of a predictor or a gateway
     #[arg(long, value_name = "URL")]
     registry: Option<Address>,
 }
@@ -65,6 +70,12 @@ pub(crate) enum SourceError {
     /// What was found is no trace.
     #[error(transparent)]
     Trace(#[from] TraceFileError),
+    /// Certificates that cannot be shown.
+    #[error(transparent)]
+    Certificates(#[from] SettingsError),
+    /// Authorities that cannot be believed.
+    #[error("{0}")]
+    Authorities(String),
     /// `--from` is not before `--to`.
     #[error("--from ({from}) is not at least one step before --to ({to})")]
     Range {
@@ -139,28 +150,40 @@ impl SourceError {
     /// 2 where something else should have been asked for, 1 where others are in the way.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Nothing | Self::Trace(_) | Self::Range { .. } => 2,
+            Self::Nothing
+            | Self::Trace(_)
+            | Self::Certificates(_)
+            | Self::Authorities(_)
+            | Self::Range { .. } => 2,
             _ => 1,
         }
     }
 }
 
 impl SourceArgs {
-    /// Reads it all. `progress` is told how many per cent are read. The text names where it came from.
+    /// Reads it all. `progress` is told how many per cent are read. The text names where it came from. A Prometheus that is reached over TLS
+    /// is believed by the authorities of `ca`, or those of the system.
     ///
     /// # Errors
     /// See [`SourceError`].
-    pub(crate) async fn load(&self, progress: &(dyn Fn(u64) + Sync)) -> Result<(String, Trace), SourceError> {
+    pub(crate) async fn load(
+        &self,
+        ca: Option<&Path>,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<(String, Trace), SourceError> {
         if let Some(path) = &self.place.trace {
             return Ok((path.display().to_string(), Trace::load(path)?));
         }
         let asked = self.asked(Timestamp::now())?;
         let (source, readings) = if let Some(address) = &self.place.prometheus {
             let wanted = prometheus::Wanted { asked: &asked, select: &self.select, exporter: self.exporter };
-            let (exporter, readings) = prometheus::read(address, &wanted, progress).await?;
+            let (exporter, readings) = prometheus::read(address, ca, &wanted, progress).await?;
             (format!("{address} ({exporter})"), readings)
         } else if let Some(address) = &self.place.registry {
-            (address.to_string(), registry::read(address, &asked, progress).await?)
+            let url = address.to_string();
+            self.mesh.check_url("--registry", &url)?;
+            let mesh = self.mesh.read()?;
+            (url, registry::read(address, mesh.as_ref(), &asked, progress).await?)
         } else {
             return Err(SourceError::Nothing);
         };
@@ -220,7 +243,7 @@ mod tests {
             "x --trace a.csv --from 1d",
             "x --registry http://a:7401 --step 1m",
             "x --registry http://a:7401 --exporter inovex",
-            "x --prometheus https://a:9090",
+            "x --prometheus ftp://a:9090",
             "x --prometheus http://a:9090 --exporter node",
             "x --prometheus http://a:9090 --step 0s",
             "x --prometheus http://a:9090 --step 1500ms",

@@ -120,7 +120,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Tokens(args) => verbs::tokens::run(&context, args).await,
         Verb::Doctor(args) => verbs::doctor::run(&context, args).await,
         Verb::Report(args) => verbs::report::run(&context, args).await,
-        Verb::Backtest(args) => verbs::backtest::run(&context, args).await,
+        Verb::Backtest(args) => verbs::backtest::run(&context, cli.connection.ca.as_deref(), args).await,
         Verb::Certs(args) => certs::run(cli.connection.ca.as_deref(), args).await,
         Verb::UpKeeper(args) => up::keeper::run(args).map_err(Failure::Keeper),
     }

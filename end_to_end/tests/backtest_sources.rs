@@ -170,12 +170,17 @@ async fn what_a_prometheus_does_not_have_is_told_in_one_line() {
     let wrong = ask(&["--from", FROM, "--to", TO, "--select", "job=kvm"]);
     assert!(wrong.contains("refuses: ") && wrong.contains("parse error"), "{wrong}");
     assert!(ask(&["--from", TO, "--to", FROM]).contains("not at least one step before --to"));
+    let bare = backtest.refusal(&["--registry", "https://127.0.0.1:7401"]);
+    assert!(bare.contains("needs --mesh-ca, --mesh-cert and --mesh-key"), "{bare}");
     let elsewhere = backtest.refusal(&["--prometheus", &format!("{url}/elsewhere")]);
     assert!(elsewhere.contains("does not answer as a prometheus does"), "{elsewhere}");
     let silent = format!("http://127.0.0.1:{}", free_port().unwrap());
     for source in ["--prometheus", "--registry"] {
         let nobody = backtest.refusal(&[source, &silent]);
-        assert!(nobody.contains("no answer from") && nobody.contains("connection refused"), "{nobody}");
+        assert!(
+            nobody.contains("no answer from") && nobody.to_lowercase().contains("connection refused"),
+            "{nobody}"
+        );
     }
 }
 

@@ -2,14 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::time::Duration;
 
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
@@ -18,6 +16,7 @@ use super::exporter::{Exporter, NAMES, known};
 use super::readings::{Quantity, Readings};
 use super::{Address, Asked, SourceError};
 use crate::client::root_cause;
+use crate::https::{self, HttpsClient};
 
 /// What a server answers at most for one series.
 const MOST_POINTS: i64 = 11_000;
@@ -27,7 +26,6 @@ const MOST_SAMPLES: i64 = 500_000;
 const COUNTED_AT: i64 = 50;
 
 const PATIENCE: Duration = Duration::from_mins(2);
-const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 const LARGEST_ANSWER_BYTES: usize = 1 << 30;
 
 /// What is wanted of a Prometheus.
@@ -40,16 +38,17 @@ pub(super) struct Wanted<'a> {
     pub(super) exporter: Option<&'static Exporter>,
 }
 
-/// Reads everything, and says whose metrics it was.
+/// Reads everything, and says whose metrics it was. Over TLS the authorities of `ca` are believed, or those of the system.
 ///
 /// # Errors
 /// When it does not answer, refuses, or has nothing to backtest.
 pub(super) async fn read(
     address: &Address,
+    ca: Option<&Path>,
     wanted: &Wanted<'_>,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<(&'static Exporter, Readings), SourceError> {
-    let server = Server::at(address);
+    let server = Server::at(address, ca)?;
     let Chosen { exporter, names, machines } = choose(&server, wanted).await?;
     let Asked { seconds, step } = wanted.asked;
     let queries = exporter.queries(*step, wanted.select, &names);
@@ -157,14 +156,13 @@ struct Envelope<T> {
 
 struct Server {
     url: String,
-    http: Client<HttpConnector, Full<Bytes>>,
+    http: HttpsClient,
 }
 
 impl Server {
-    fn at(address: &Address) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT_PATIENCE));
-        Self { url: address.to_string(), http: Client::builder(TokioExecutor::new()).build(connector) }
+    fn at(address: &Address, ca: Option<&Path>) -> Result<Self, SourceError> {
+        let http = https::client(address.with_tls(), ca).map_err(SourceError::Authorities)?;
+        Ok(Self { url: address.to_string(), http })
     }
 
     /// The names of the metrics that may be of use.

@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
+use memharvest_proto::DESCRIPTORS;
 use memharvest_proto::registry::v1::harvest_service_client::HarvestServiceClient;
 use memharvest_proto::registry::v1::query_history_request::Subject;
 use memharvest_proto::registry::v1::{ListLatestRequest, QueryHistoryRequest, VmRollup};
+use memharvest_services::metrics::Metrics;
+use memharvest_services::rpc_client::{ClientOptions, RpcChannel, connect_lazy};
+use memharvest_services::tls::MeshTls;
+use memharvest_services::tls::identity::Role;
 use prost_types::Timestamp;
 use tonic::Status;
-use tonic::transport::{Channel, Endpoint};
 
 use super::readings::{Machine, Quantity, Readings};
 use super::{Address, Asked, SourceError};
-use crate::client::root_cause;
 
 /// Windows of history that one answer may hold, at the five minutes that are recorded.
 const MOST_SECONDS: i64 = 11_000 * 300;
@@ -22,18 +25,19 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Reads the windows of every machine that the registry knows. A window is a reading at its end: the allocation then,
-/// and the highest usage in it.
+/// and the highest usage in it. A registry that asks for certificates tells its history to predictors and gateways.
 ///
 /// # Errors
 /// When it does not answer, or refuses.
 pub(super) async fn read(
     address: &Address,
+    mesh: Option<&MeshTls>,
     asked: &Asked,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Readings, SourceError> {
     let url = address.to_string();
     let refused = |status: Status| failure(&url, &status);
-    let mut client = connect(&url).await?;
+    let mut client = connect(&url, mesh)?;
     let machines = machines(&mut client).await.map_err(refused)?;
     let mut readings = Readings::default();
     for (number, vm_id) in machines.iter().enumerate() {
@@ -57,15 +61,20 @@ pub(super) async fn read(
     Ok(readings)
 }
 
-async fn connect(url: &str) -> Result<HarvestServiceClient<Channel>, SourceError> {
+fn connect(url: &str, mesh: Option<&MeshTls>) -> Result<HarvestServiceClient<RpcChannel>, SourceError> {
+    const PROGRAM: memharvest_services::Service =
+        memharvest_services::Service::new("memharvest", env!("CARGO_PKG_VERSION"));
     let unreachable = |cause: String| SourceError::Unreachable { url: url.to_owned(), cause };
-    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| unreachable(error.to_string()))?;
-    let endpoint = endpoint.connect_timeout(CONNECT_PATIENCE).timeout(PATIENCE);
-    let channel = endpoint.connect().await.map_err(|error| unreachable(root_cause(&error)))?;
+    let metrics = Metrics::new(&PROGRAM).map_err(|error| unreachable(error.to_string()))?;
+    let options =
+        ClientOptions::new(&metrics, DESCRIPTORS).map_err(|error| unreachable(error.to_string()))?;
+    let mut options = options.mesh(mesh).to(Role::Registry);
+    (options.unary_deadline, options.connect_timeout) = (PATIENCE, CONNECT_PATIENCE);
+    let channel = connect_lazy(url, &options).map_err(|error| unreachable(error.to_string()))?;
     Ok(HarvestServiceClient::new(channel))
 }
 
-async fn machines(client: &mut HarvestServiceClient<Channel>) -> Result<Vec<String>, Status> {
+async fn machines(client: &mut HarvestServiceClient<RpcChannel>) -> Result<Vec<String>, Status> {
     let (mut found, mut page_token) = (Vec::new(), String::new());
     loop {
         let request = ListLatestRequest { page_size: PAGE, page_token, host_id: String::new() };
@@ -99,7 +108,9 @@ fn take(readings: &mut Readings, machine: usize, window: &VmRollup) {
 fn failure(url: &str, status: &Status) -> SourceError {
     match status.code() {
         tonic::Code::Unavailable => {
-            SourceError::Unreachable { url: url.to_owned(), cause: status.message().to_owned() }
+            let told = status.message();
+            let cause = told.strip_prefix(&format!("cannot reach {url}: ")).unwrap_or(told).to_owned();
+            SourceError::Unreachable { url: url.to_owned(), cause }
         }
         _ => SourceError::Refused { url: url.to_owned(), message: status.message().to_owned() },
     }

@@ -12,6 +12,7 @@ mod progress;
 mod told;
 
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use memharvest_predictor::backtest::{BacktestError, Series, Settings, Truth};
@@ -79,11 +80,11 @@ pub(super) struct Backtest<'a> {
 ///
 /// # Errors
 /// Recorded usage that cannot be used, flags that make no sense with it, or a file that cannot be written.
-pub(crate) async fn run(context: &Context, args: &BacktestArgs) -> Result<(), Failure> {
+pub(crate) async fn run(context: &Context, ca: Option<&Path>, args: &BacktestArgs) -> Result<(), Failure> {
     let outputs = args.outputs()?;
     let loading = Progress::labelled(100, "recorded usage");
     let (source, trace) =
-        args.source.load(&|percent| loading.reach(percent)).await.map_err(BacktestFailure::from)?;
+        args.source.load(ca, &|percent| loading.reach(percent)).await.map_err(BacktestFailure::from)?;
     loading.clear();
     let backtest = Backtest::prepare(args, source, trace)?;
     let told = if args.compare.is_some() {
