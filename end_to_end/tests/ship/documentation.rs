@@ -1,7 +1,8 @@
 //! The docs: every command is run that can be, all others are at least parsed, and `docs/commands.md` says which is which.
 //!
 //! A fenced block of `sh` is run, page by page in the order in which it stands there, against a mesh that replays the bundled
-//! trace. `sh,cluster`, `sh,engine` and `sh,root` name what a test has not got; `sh,builds` and `sh,long` take too long.
+//! trace. `sh,cluster`, `sh,engine`, `sh,root` and `sh,host` name what a test has not got; `sh,builds` and `sh,long` take too long; `sh,server`
+//! runs until it is told to stop.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -30,14 +31,13 @@ struct Block {
 
 fn pages() -> Vec<String> {
     let mut pages = vec!["README.md".to_owned(), "CONTRIBUTING.md".to_owned()];
-    let docs = std::fs::read_dir(repository("docs")).unwrap();
-    let names = docs.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut found: Vec<String> = names
-        .filter(|name| Path::new(name).extension().is_some_and(|ext| ext == "md"))
-        .map(|name| format!("docs/{name}"))
-        .collect();
-    found.sort();
-    pages.append(&mut found);
+    for folder in ["docs", "docs/runbooks"] {
+        let entries = std::fs::read_dir(repository(folder)).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let pages_of = names.filter(|name| Path::new(name).extension().is_some_and(|ext| ext == "md"));
+        pages.extend(pages_of.map(|name| format!("{folder}/{name}")));
+    }
+    pages[2..].sort();
     pages
 }
 
@@ -84,10 +84,7 @@ async fn every_command_that_can_be_run_works() {
     let mesh = Mesh::up(&["--trace", trace, "--speed", "300", "--interval", "5m", "--cold-start", "1h"])
         .await
         .unwrap();
-    // What a reader has in front of him: the programs, a trace of his own, and a mesh in which something happens.
     let folder = tempfile::tempdir().unwrap();
-    std::os::unix::fs::symlink(repository("trace"), folder.path().join("trace")).unwrap();
-    std::fs::copy(trace, folder.path().join("usage.csv.gz")).unwrap();
     // An answer that is an error is one here too.
     let curl = folder.path().join("curl");
     std::fs::write(&curl, "#!/bin/sh\nexec /usr/bin/curl --fail-with-body \"$@\"\n").unwrap();
@@ -101,11 +98,13 @@ async fn every_command_that_can_be_run_works() {
     .unwrap();
 
     let gateway = mesh.address("gateway").unwrap();
-    let admin = mesh.admin_url("gateway").unwrap();
+    let admin = |process| mesh.admin_url(process).unwrap().trim_start_matches("http://").to_owned();
     let places = [
         ("http://127.0.0.1:8080", format!("http://{gateway}")),
         ("127.0.0.1:8080", gateway.clone()),
-        ("127.0.0.1:9404", admin.trim_start_matches("http://").to_owned()),
+        ("127.0.0.1:9401", admin("registry")),
+        ("127.0.0.1:9403", admin("collector")),
+        ("127.0.0.1:9404", admin("gateway")),
         (
             "/var/lib/memharvest-registry/memharvest.db",
             mesh.data_dir().join("registry.db").display().to_string(),
@@ -125,15 +124,23 @@ async fn every_command_that_can_be_run_works() {
         Path::new("/usr/local/bin:/usr/bin:/bin"),
     ];
     let path = path.map(|folder| folder.to_str().unwrap().to_owned()).join(":");
+    // What the reader of a page has set, or looks at.
+    let vms = mesh.get("/vms?page_size=1").await.unwrap();
+    let text = |field: &str| vms["vms"][0][field].as_str().unwrap().to_owned();
     for (page, script) in scripts {
+        // In a folder of his own, with a trace of his own.
+        let own = folder.path().join(page.replace('/', "_"));
+        std::fs::create_dir(&own).unwrap();
+        std::os::unix::fs::symlink(repository("trace"), own.join("trace")).unwrap();
+        std::fs::copy(trace, own.join("usage.csv.gz")).unwrap();
         let ran = bash(&["-euo", "pipefail"], &script, |command| {
-            command.current_dir(folder.path()).env_clear();
-            command.envs([
-                ("PATH", path.as_str()),
-                ("USER", "ann"),
-                ("HOME", folder.path().to_str().unwrap()),
-            ]);
+            command.current_dir(&own).env_clear();
+            command.envs([("PATH", path.as_str()), ("USER", "ann"), ("HOME", own.to_str().unwrap())]);
             command.env("MEMHARVEST_URL", format!("http://{gateway}"));
+            command
+                .env("G", format!("http://{gateway}/api/v1"))
+                .env("HOST", text("host"))
+                .env("VM", text("vm"));
         });
         ran.await.unwrap_or_else(|error| panic!("{page}: {error:#}\n{script}"));
     }
@@ -141,7 +148,7 @@ async fn every_command_that_can_be_run_works() {
 
 #[tokio::test]
 async fn every_other_command_is_parsed() {
-    let excuses = ["sh,builds", "sh,cluster", "sh,engine", "sh,long", "sh,root"];
+    let excuses = ["sh,builds", "sh,cluster", "sh,engine", "sh,host", "sh,long", "sh,root", "sh,server"];
     for block in blocks().into_iter().filter(|block| block.info.starts_with("sh,")) {
         assert!(excuses.contains(&block.info.as_str()), "{}: a block of {}", block.page, block.info);
         bash(&["-n"], &block.text, |_| ()).await.unwrap_or_else(|error| panic!("{}: {error:#}", block.page));
