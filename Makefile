@@ -7,7 +7,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.tools/python/bin:$(CURDIR)/.tools/node/bin:$(PATH)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help run demo ui test soak lint check-ship bench bench-forecast bench-ui train docs release image test-packages fresh-root
+.PHONY: help run demo ui test soak fuzz lint check-ship bench bench-forecast bench-ui train docs release image test-packages fresh-root
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -83,6 +83,10 @@ fresh-root: ## `make run` and `make test` on a clean Debian, with what the READM
 soak: ## kill the registry 50 times in the middle of its work, on both databases, and break its network and its disk (ten minutes)
 	@setup/install test
 	SOAK_ROUNDS=50 cargo nextest run --locked -p memharvest-registry -E 'test(killed) | test(faults) | test(full_disk)' --no-capture $(ARGS)
+
+fuzz: ## feed the predictor what libFuzzer invents, a minute each for readings and snapshots, or ARGS=SECONDS
+	@setup/install build
+	predictor/fuzz/run $(ARGS)
 
 bench: ## measure what the mesh costs, and write docs/benchmarks (an hour)
 	@setup/install bench

@@ -9,6 +9,7 @@ use anyhow::{Context, ensure};
 use memharvest_end_to_end::mesh::Mesh;
 use memharvest_end_to_end::metrics_page::metric;
 use memharvest_end_to_end::real_host::RealHost;
+use memharvest_end_to_end::tools;
 use memharvest_end_to_end::wait::wait_for;
 use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -46,6 +47,7 @@ struct Round {
 pub(crate) async fn run() -> anyhow::Result<String> {
     say(&format!("starting {GUESTS} paused guests"));
     let host = RealHost::start().await?;
+    let versions = versions(&host).await?;
     for number in 0..GUESTS {
         host.guest(&format!("paused-{number}")).paused().start().await?;
     }
@@ -68,7 +70,6 @@ pub(crate) async fn run() -> anyhow::Result<String> {
         ));
         collector.push(found);
     }
-    let versions = host.virsh(&["version"]).await?;
     Ok(report(&bare, &collector, &versions))
 }
 
@@ -127,6 +128,14 @@ async fn cost_of(pid: Pid, libvirtd: Pid) -> anyhow::Result<Cost> {
     let spent = usage::spent_within(INTERVAL * TICKS, &[pid, libvirtd]).await?;
     let [own, libvirtd] = [0, 1].map(|place: usize| spent[place].as_secs_f64() * 1000.0 / f64::from(TICKS));
     Ok(Cost { own, libvirtd })
+}
+
+/// What was measured on: libvirt, and the first line of QEMU's own words.
+async fn versions(host: &RealHost) -> anyhow::Result<String> {
+    let libvirt = host.virsh(&["--version"]).await?;
+    let qemu = Command::new(tools::host_root()?.join("qemu")).arg("--version").output()?;
+    let qemu = String::from_utf8(qemu.stdout)?;
+    Ok(format!("libvirt {}, {}", libvirt.trim(), qemu.lines().next().context("QEMU tells no version")?))
 }
 
 fn daemon(host: &RealHost) -> anyhow::Result<Pid> {
@@ -193,6 +202,6 @@ fn report(bare: &[Cost], collector: &[Round], versions: &str) -> String {
          predictor. It and the bare loop sample every {INTERVAL:?}, {TICKS} ticks a round, in turn, in {ROUNDS} rounds.\n"
     );
     text += &table(&rows);
-    let _ = write!(text, "\nvirsh version:\n\n```text\n{}\n```\n", versions.trim());
+    let _ = writeln!(text, "\nMeasured with {versions}.");
     text
 }

@@ -16,7 +16,7 @@ const MARK: [u8; 4] = *b"MHVS";
 
 /// Form of the state. It grows with every change of a structure that is kept: a state of another form may be read without an
 /// error, as something else.
-pub(crate) const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// Why a snapshot is refused.
 #[derive(Debug, thiserror::Error)]
@@ -145,7 +145,7 @@ mod tests {
         assert!(refused(|snapshot| snapshot.checksum.clear()).contains("checksum"));
         assert!(refused(|snapshot| snapshot.model_version = "m-2".into()).contains("model m-2"));
         assert!(refused(|snapshot| resealed(snapshot, b"GIF89a...".to_vec())).contains("no state"));
-        assert!(refused(|snapshot| resealed(snapshot, b"MHVS\x03\x00".to_vec())).contains("form 3"));
+        assert!(refused(|snapshot| resealed(snapshot, b"MHVS\x04\x00".to_vec())).contains("form 4"));
         assert!(refused(|snapshot| resealed(snapshot, b"MHVS".to_vec())).contains("cut off"));
         let cut = |snapshot: &mut ModelSnapshot| {
             let state = snapshot.state[..snapshot.state.len() - 1].to_vec();

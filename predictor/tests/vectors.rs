@@ -68,13 +68,6 @@ fn features(machine: &Machine, steps: i32) -> BTreeMap<i32, RawFeatures> {
     out
 }
 
-/// A model whose price moves from the first day on as it does in the long run: the reference knows no other pace.
-fn steady() -> Cqd {
-    let mut written = serde_json::to_value(Cqd::default()).unwrap();
-    *written.pointer_mut("/caution/eager").unwrap() = 0.0.into();
-    serde_json::from_value(written).unwrap()
-}
-
 /// The published bound of each step as a share of the allocation.
 fn bounds(machine: &Machine, nets: &Nets, steps: i32, target: f64) -> BTreeMap<i32, f64> {
     let terms = Terms {
@@ -83,7 +76,7 @@ fn bounds(machine: &Machine, nets: &Nets, steps: i32, target: f64) -> BTreeMap<i
         target,
         fairness: Fairness::PerVm,
     };
-    let (mut model, mut labels, mut prices) = (steady(), Labels::default(), Prices::default());
+    let (mut model, mut labels, mut prices) = (Cqd::default(), Labels::default(), Prices::default());
     let mut out = BTreeMap::new();
     for (&step, &bytes) in &machine.series {
         let bytes = bytes.min(machine.allocated);

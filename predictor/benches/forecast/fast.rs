@@ -21,7 +21,7 @@ const OF_STEP: f64 = 0.25;
 const OF_ALLOCATION: f64 = 0.001;
 
 pub(crate) fn tell(report: &mut Report, data: &Data, quick: bool) -> anyhow::Result<()> {
-    let (machines, span) = if quick { (4, 10.0 * DAY) } else { (40, 28.0 * DAY) };
+    let (machines, span) = if quick { (4, 10.0 * DAY) } else { (24, 92.0 * DAY) };
     let warm_up = data.warm_up.min(span / 2.0);
     let coarse = thinned(&data.used, machines, span)?;
     let fine = refined(&coarse)?;

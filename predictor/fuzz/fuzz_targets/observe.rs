@@ -1,6 +1,6 @@
 //! Whatever a collector sends: no panic, and every harvest is explained to the byte.
 //!
-//! `cargo +nightly fuzz run observe` in `predictor/`.
+//! Run by `make fuzz`.
 
 #![no_main]
 

@@ -1,6 +1,6 @@
 //! Whatever lies in a snapshot, even under a checksum that fits: no panic, it is refused or it is a state.
 //!
-//! `cargo +nightly fuzz run restore` in `predictor/`.
+//! Run by `make fuzz`.
 
 #![no_main]
 
@@ -19,7 +19,7 @@ fuzz_target!(|parts: (bool, Vec<u8>)| {
         vm_id: vm_id.into(),
         host_id: "h".into(),
         model_version: <VmState>::default().track(Signal::Rss).model_version().into_owned(),
-        state: [b"MHVS\x01\x00", &bytes[..]].concat(),
+        state: [b"MHVS", &snapshot::VERSION.to_le_bytes()[..], &bytes].concat(),
         ..ModelSnapshot::default()
     });
     let restored = HostState::restore("h", &[snapshot], Choice::default(), 1.7e9);

@@ -13,6 +13,10 @@ const VOID: u64 = u64::MAX;
 /// More than this many intervals between two readings, and a peak may have passed unseen.
 const GAP: f64 = 2.5;
 
+/// A reading that is late by at most this share of the interval still belongs to the window that it should complete: clocks
+/// jitter, and a window that loses its last reading to that would be an easier one.
+const LATE: f64 = 0.01;
+
 /// Times are sums of seconds; they are compared within this.
 const ROUNDING: Seconds = 1e-6;
 
@@ -37,7 +41,7 @@ impl Truth {
         }
         let mut peaks = Vec::with_capacity(series.rows().len());
         for vm in series.vms() {
-            look_ahead(&series.rows()[vm.rows.clone()], horizon, GAP * interval, &mut peaks);
+            look_ahead(&series.rows()[vm.rows.clone()], horizon, interval, &mut peaks);
         }
         Ok(Self { horizon, peaks })
     }
@@ -56,13 +60,13 @@ impl Truth {
 }
 
 /// The sliding maximum over the rows after each row, in one pass.
-fn look_ahead(rows: &[Row], horizon: Seconds, longest: Seconds, peaks: &mut Vec<u64>) {
+fn look_ahead(rows: &[Row], horizon: Seconds, interval: Seconds, peaks: &mut Vec<u64>) {
     // Rows of the window that are larger than every later one.
     let mut highest: VecDeque<usize> = VecDeque::new();
     let (mut end, mut whole) = (0, 0);
     for (row, now) in rows.iter().enumerate() {
         let until = now.at + horizon;
-        while end < rows.len() && rows[end].at <= until + ROUNDING {
+        while end < rows.len() && rows[end].at <= until + LATE * interval + ROUNDING {
             while highest.back().is_some_and(|back| rows[*back].usage <= rows[end].usage) {
                 highest.pop_back();
             }
@@ -74,7 +78,7 @@ fn look_ahead(rows: &[Row], horizon: Seconds, longest: Seconds, peaks: &mut Vec<
         }
         // The readings are whole up to this row, and what comes after it is not known.
         whole = whole.max(row);
-        while whole + 1 < rows.len() && is_whole(&rows[whole], &rows[whole + 1], longest) {
+        while whole + 1 < rows.len() && is_whole(&rows[whole], &rows[whole + 1], GAP * interval) {
             whole += 1;
         }
         let peak = highest.front().filter(|_| rows[whole].at >= until - ROUNDING);
@@ -108,6 +112,13 @@ mod tests {
         let rows = [(0.0, 90), (300.0, 5), (600.0, 7), (900.0, 3), (1200.0, 8)];
         assert_eq!(peaks(&rows, 600.0), [Some(7), Some(7), Some(8), None, None]);
         assert_eq!(peaks(&rows, 300.0), [Some(5), Some(7), Some(3), Some(8), None]);
+    }
+
+    #[test]
+    fn a_reading_that_is_a_little_late_completes_the_window_and_one_that_is_later_does_not() {
+        let late_by = |late| peaks(&[(0.0, 1), (300.0, 2), (600.0 + late, 3), (900.0, 4)], 600.0)[0];
+        assert_eq!([late_by(0.0), late_by(1.0), late_by(3.0)], [Some(3); 3]);
+        assert_eq!([late_by(4.0), late_by(60.0)], [Some(2); 2]);
     }
 
     #[test]

@@ -29,10 +29,8 @@ const ASSUMED_GROWTH: f32 = 0.3;
 /// Judged steps of a machine's first day, in which nothing has corrected its price yet.
 const FIRST_DAY: f32 = 288.0;
 
-/// By how many times more a machine's first judged steps move its price: what they say is still news.
-const EAGER: f32 = 9.0;
-/// Judged steps after which half of that is gone.
-const EAGER_STEPS: f32 = 288.0;
+/// By how much a clean step lowers the logarithm of the price where misses are rare: by one within seventeen days.
+const CLEAN: f64 = 2e-4;
 
 /// Usage counts as above a level when it is by more than this.
 const TOLERANCE: f64 = 1e-6;
@@ -46,13 +44,11 @@ pub(crate) struct Caution {
     growth: f32,
     /// Steps that it was averaged over.
     seen: f32,
-    /// By how many times more than in the long run a judged step moves the price.
-    eager: f32,
 }
 
 impl Default for Caution {
     fn default() -> Self {
-        Self { raised: 0.0, growth: ASSUMED_GROWTH, seen: 0.0, eager: EAGER }
+        Self { raised: 0.0, growth: ASSUMED_GROWTH, seen: 0.0 }
     }
 }
 
@@ -62,7 +58,7 @@ impl Caution {
         let steps = label.weight * terms.horizon / STEP;
         prices.judged(terms, label.made_at + terms.horizon, steps, label.missed());
         let missed = if label.missed() { 1.0 } else { 0.0 };
-        let pace = self.pace(terms) * steps;
+        let pace = pace(terms) * steps;
         match terms.fairness {
             Fairness::PerVm => self.raised = (self.raised + pace * (missed - terms.target)).clamp(-6.0, 8.0),
             Fairness::Capped => {
@@ -73,7 +69,6 @@ impl Caution {
         let grew = real(label.peak_bytes) > real(label.level_bytes) * (1.0 + TOLERANCE);
         #[expect(clippy::cast_possible_truncation, reason = "a few steps")]
         let steps = steps as f32;
-        self.eager /= 1.0 + steps * self.eager / (EAGER * EAGER_STEPS);
         self.seen = (self.seen + steps).min(GROWTH_STEPS);
         let share = (steps / (self.seen + ASSUMED_STEPS)).min(1.0);
         self.growth += share * (if grew { 1.0 } else { 0.0 } - self.growth);
@@ -112,7 +107,6 @@ impl Caution {
     /// Starts anew for another target or fairness.
     pub(super) const fn reprice(&mut self) {
         self.raised = 0.0;
-        self.eager = EAGER;
     }
 
     /// After a restart only what makes it more careful stays.
@@ -120,18 +114,16 @@ impl Caution {
         let (raised, growth) = (self.raised.max(0.0), self.growth.max(ASSUMED_GROWTH));
         *self = Self { raised, growth, ..Self::default() };
     }
+}
 
-    /// By how much one step's forecast moves the logarithm of the price: much at first, then ever less, but never so
-    /// little that it could not follow a change (Angelopoulos, Barber and Bates 2024, "Online conformal prediction with
-    /// decaying step sizes").
-    fn pace(&self, terms: &Terms) -> f64 {
-        let rare = terms.target < 0.005 - 1e-9;
-        let lasting = match terms.fairness {
-            Fairness::PerVm if rare => 0.1,
-            Fairness::PerVm if terms.target < 0.02 - 1e-9 => 0.05,
-            Fairness::Capped if rare => 0.05,
-            _ => 0.02,
-        };
-        lasting * f64::from(1.0 + self.eager)
+/// By how much one step's forecast moves the logarithm of the price: never so little that it could not follow a change. Rare
+/// misses teach the more, the rarer they are: clean steps then lower the price equally fast whatever the target.
+fn pace(terms: &Terms) -> f64 {
+    let rare = terms.target < 0.005 - 1e-9;
+    match terms.fairness {
+        Fairness::PerVm if rare => (CLEAN / terms.target).min(1.0),
+        Fairness::PerVm if terms.target < 0.02 - 1e-9 => 0.05,
+        Fairness::Capped if rare => 0.05,
+        _ => 0.02,
     }
 }
