@@ -105,6 +105,7 @@ async fn every_command_that_can_be_run_works() {
         ("127.0.0.1:9401", admin("registry")),
         ("127.0.0.1:9403", admin("collector")),
         ("127.0.0.1:9404", admin("gateway")),
+        ("/var/lib/memharvest-ca", "ca".to_owned()),
         (
             "/var/lib/memharvest-registry/memharvest.db",
             mesh.data_dir().join("registry.db").display().to_string(),

@@ -18,9 +18,9 @@ impl Standing {
     /// Ends when this chain, which has opened a connection, opens none any more. That its authority has been replaced
     /// since is no reason: connections stay while certificates are renewed.
     pub(crate) async fn until_lost(mut self, shown: Vec<CertificateDer<'static>>) {
-        let expires = shown.first().and_then(Lifetime::of);
+        let lifetime = shown.first().and_then(Lifetime::of);
         let expired = async {
-            match expires {
+            match lifetime {
                 Some(lifetime) => tokio::time::sleep(lifetime.left(SystemTime::now())).await,
                 None => std::future::pending().await,
             }
@@ -32,7 +32,7 @@ impl Standing {
                 }
             }
             // The listener is gone, and its connections with it.
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         tokio::select! {
             () = expired => {}
