@@ -1,5 +1,7 @@
 //! Why the program could not do what was asked, and its exit code.
 
+use memharvest_services::settings::SettingsError;
+
 use crate::certs::CertsError;
 use crate::client::ClientError;
 use crate::up::UpError;
@@ -20,6 +22,17 @@ pub(crate) enum Failure {
     /// There is no backtest.
     #[error(transparent)]
     Backtest(#[from] BacktestFailure),
+    /// Settings that do not fit each other.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// A load that nobody took.
+    #[error("no reading was answered by {url}: {cause}")]
+    NothingAnswered {
+        /// The predictor.
+        url: String,
+        /// What was in the way.
+        cause: String,
+    },
     /// Standard output is closed.
     #[error("cannot write the answer: {0}")]
     Output(std::io::Error),
@@ -48,6 +61,7 @@ impl Failure {
         match self {
             Self::Up(error) => error.exit_code(),
             Self::NothingToChange => 2,
+            Self::Settings(_) => 64,
             Self::Certs(error) => error.exit_code(),
             Self::Backtest(failure) => failure.exit_code(),
             // `memharvest vms | head` is no failure.

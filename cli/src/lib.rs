@@ -71,6 +71,7 @@ enum Verb {
     Doctor(verbs::doctor::DoctorArgs),
     Report(verbs::report::ReportArgs),
     Backtest(Box<verbs::backtest::BacktestArgs>),
+    Simulate(Box<verbs::simulate::SimulateArgs>),
     Certs(Box<certs::CertsArgs>),
     #[command(name = up::keeper::VERB, hide = true)]
     UpKeeper(up::keeper::KeeperArgs),
@@ -121,6 +122,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Doctor(args) => verbs::doctor::run(&context, args).await,
         Verb::Report(args) => verbs::report::run(&context, args).await,
         Verb::Backtest(args) => verbs::backtest::run(&context, cli.connection.ca.as_deref(), args).await,
+        Verb::Simulate(args) => verbs::simulate::run(&context, args).await,
         Verb::Certs(args) => certs::run(cli.connection.ca.as_deref(), args).await,
         Verb::UpKeeper(args) => up::keeper::run(args).map_err(Failure::Keeper),
     }
@@ -142,6 +144,7 @@ mod tests {
         let parse = |line: &str| Cli::try_parse_from(line.split(' '));
         assert!(parse("memharvest up --simulate 2x5 --speed 60 --ephemeral-ports").is_ok());
         assert!(parse("memharvest backtest --trace a.csv --signal demand,rss --horizon 15m,1h").is_ok());
+        assert!(parse("memharvest simulate --hosts 100 --vms 30 --interval 5s --predictor http://a:7402 --registry http://a:7401").is_ok());
         assert!(parse("memharvest leases reserve h 4GiB --holder ann --ttl 1h").is_ok());
         assert!(parse("memharvest leases --host h --state live").is_ok());
         assert!(parse("memharvest tokens create ci --role viewer").is_ok());
@@ -166,6 +169,8 @@ mod tests {
             "memharvest backtest --trace a.csv --model tea-leaves",
             "memharvest backtest --trace a.csv --svg a.svg",
             "memharvest backtest --trace a.csv --compare all --forecasts a.csv",
+            "memharvest simulate --hosts 0",
+            "memharvest simulate --interval 0s",
             "memharvest leases reserve h --holder ann",
             "memharvest leases reserve h 1apple --holder ann",
             "memharvest leases --state gone",

@@ -322,7 +322,7 @@ fn speed(text: &str) -> Result<f64, String> {
     }
 }
 
-fn positive_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text).map_err(|error| format!("{error}; write 5s or 1m"))?;
     if duration.is_zero() { Err("must be longer than 0s".to_owned()) } else { Ok(duration) }
 }

@@ -7,6 +7,7 @@ pub(crate) mod doctor;
 pub(crate) mod hosts;
 pub(crate) mod leases;
 pub(crate) mod report;
+pub(crate) mod simulate;
 pub(crate) mod tokens;
 pub(crate) mod violations;
 pub(crate) mod vms;

@@ -45,6 +45,12 @@ impl Simulation {
     pub fn at(&self, elapsed: Duration) -> Vec<HostSample> {
         self.hosts.iter().map(|host| host.at(elapsed)).collect()
     }
+
+    /// One host, by its index, at `elapsed` since the origin; `None` where there are fewer.
+    #[must_use]
+    pub fn host_at(&self, index: usize, elapsed: Duration) -> Option<HostSample> {
+        Some(self.hosts.get(index)?.at(elapsed))
+    }
 }
 
 impl Host {

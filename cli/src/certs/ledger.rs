@@ -113,7 +113,8 @@ impl Ledger {
 
 fn serial_of(certificate: &CertificateDer<'_>) -> Option<String> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-    Some(parsed.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect())
+    let bytes = parsed.raw_serial();
+    Some(bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}")))
 }
 
 #[cfg(test)]
