@@ -72,7 +72,7 @@ test-packages: ui ## install, start, upgrade and remove the packages in a throwa
 	@setup/install build release packages
 	packaging/test_packages
 
-image: ui ## build the gateway's image and run it, without an engine (root, a quarter of an hour)
+image: ui ## build the images and run the gateway's, without an engine (root, ten minutes)
 	@setup/install build image
 	packaging/test_image
 
