@@ -79,22 +79,25 @@ async function age(page: Page, url: string, readings: number): Promise<number[]>
   const { vms } = (await json(`${url}/api/v1/vms?page_size=1`)) as { vms: { vm: string }[] };
   await page.goto(`${url}/vms/${vms[0]?.vm}`);
   await page.waitForSelector('h1');
-  const ages: number[] = [];
-  let before = '';
-  await until(
-    'readings on the screen',
-    async () => {
-      const [shown, now] = await page.evaluate(() => [document.querySelector('main time')?.getAttribute('datetime') ?? '', Date.now()] as const);
-      if (shown !== '' && shown !== before) {
-        // The first one may have been there for a while.
-        if (before !== '') ages.push((now - Date.parse(shown)) / 1000);
-        before = shown;
-      }
-      return ages.length >= readings || undefined;
-    },
-    300,
+  return page.evaluate(
+    (wanted) =>
+      new Promise<number[]>((done) => {
+        const ages: number[] = [];
+        let before = '';
+        const look = () => {
+          const shown = document.querySelector('main time')?.getAttribute('datetime') ?? '';
+          if (shown !== '' && shown !== before) {
+            // The first one may have been there for a while.
+            if (before !== '') ages.push((Date.now() - Date.parse(shown)) / 1000);
+            before = shown;
+          }
+          if (ages.length >= wanted) done(ages);
+          else requestAnimationFrame(look);
+        };
+        look();
+      }),
+    readings,
   );
-  return ages;
 }
 
 /** Bytes of the page's heap after a collection. */

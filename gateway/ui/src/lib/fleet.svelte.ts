@@ -22,8 +22,8 @@ export interface Moment {
   reclaimable: number | undefined;
 }
 
-/** Moments that are kept: an hour of one a second; older ones are in the history. */
-const KEPT = 3600;
+/** Moments that are kept: a quarter of an hour of one a second; older ones are in the history. */
+const KEPT = 900;
 
 class FleetState {
   sums = $state.raw<Fleet | undefined>(undefined);

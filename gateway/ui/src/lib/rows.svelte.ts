@@ -16,6 +16,8 @@ export function inMemory<T>(rows: T[]): Rows<T> {
 }
 
 const PAGE = 200;
+/** What only flies past is not fetched: a page is asked for when it is still in sight after so many milliseconds. */
+const SETTLE = 50;
 
 /** What a server says of a part of a list. */
 export interface Part<T> {
@@ -30,6 +32,7 @@ export class PlacedRows<T> implements Rows<T> {
   #pages = new Map<number, T[]>();
   #asked = new Set<number>();
   #visible: [number, number] = [0, 0];
+  #settling: ReturnType<typeof setTimeout> | undefined;
   #generation = new AbortController();
   #fetch: (skip: number, size: number, signal: AbortSignal) => Promise<Part<T>>;
   /** Nothing was ever shown yet. */
@@ -52,7 +55,12 @@ export class PlacedRows<T> implements Rows<T> {
   need(first: number, last: number): void {
     const [from, to] = [Math.floor(first / PAGE), Math.floor(Math.max(first, last) / PAGE)];
     this.#visible = [from, to];
-    for (let page = from; page <= to; page += 1) if (!this.#pages.has(page)) void this.#load(page);
+    if (this.#settling !== undefined || (this.#pages.has(from) && this.#pages.has(to))) return;
+    this.#settling = setTimeout(() => {
+      this.#settling = undefined;
+      const [first, last] = this.#visible;
+      for (let page = first; page <= last; page += 1) if (!this.#pages.has(page)) void this.#load(page);
+    }, SETTLE);
   }
 
   /** Fetches anew what is in sight; what is on the screen stays until the answer is there. */
@@ -66,6 +74,8 @@ export class PlacedRows<T> implements Rows<T> {
   restart(): void {
     this.#generation.abort();
     this.#generation = new AbortController();
+    clearTimeout(this.#settling);
+    this.#settling = undefined;
     this.#pages.clear();
     this.#asked.clear();
     this.#visible = [0, 0];
@@ -74,6 +84,7 @@ export class PlacedRows<T> implements Rows<T> {
   }
 
   close(): void {
+    clearTimeout(this.#settling);
     this.#generation.abort();
   }
 
@@ -103,7 +114,9 @@ export class PlacedRows<T> implements Rows<T> {
     } finally {
       if (!signal.aborted) {
         this.#asked.delete(page);
-        this.#version += 1;
+        const [from, to] = this.#visible;
+        // Nobody sees the others.
+        if (page >= from && page <= to) this.#version += 1;
         this.loading = false;
       }
     }

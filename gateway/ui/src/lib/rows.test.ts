@@ -19,6 +19,16 @@ it('only what is in sight is fetched, and once', async () => {
   expect(rows.at(0)).toBeUndefined();
 });
 
+it('what flies past is not fetched', async () => {
+  const fetch = vi.fn((skip: number, size: number) => Promise.resolve({ rows: numbers(skip, size), total: 30_000 }));
+  const rows = new PlacedRows<number>(fetch);
+  rows.restart();
+  await vi.waitFor(() => expect(rows.length).toBe(30_000));
+  for (const first of [5_000, 10_000, 15_000, 25_000]) rows.need(first, first + 40);
+  await vi.waitFor(() => expect(rows.at(25_010)).toBe(25_010));
+  expect(fetch.mock.calls.map(([skip]) => skip)).toEqual([0, 25_000]);
+});
+
 it('an answer to an earlier question is not shown', async () => {
   let answer: ((part: { rows: string[]; total: number }) => void)[] = [];
   const rows = new PlacedRows<string>(() => new Promise((done) => answer.push(done)));
