@@ -27,8 +27,9 @@ pub enum Cause {
 /// Bad breaks that are remembered.
 const REMEMBERED: usize = 64;
 
-/// The state for one signal of one VM. A first cause costs one horizon without harvest; each cause after that time
-/// twice as long as the last, up to [`LONGEST`]; a day without a cause halves what the next one costs.
+/// The state for one signal of one VM. A first cause costs one horizon without harvest. One that comes before as much
+/// time again has passed shows that it goes on, and costs twice as long as the last, up to [`LONGEST`]; a later one costs as
+/// long as the last. A day without a cause halves what the next one costs.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Backoff {
     until: Seconds,
@@ -46,7 +47,9 @@ impl Backoff {
         if at < self.until {
             return;
         }
-        self.cost = if self.cost > 0.0 { (2.0 * self.cost).min(LONGEST) } else { horizon.min(LONGEST) };
+        let goes_on = at - self.until <= self.cost;
+        let cost = if goes_on { 2.0 * self.cost } else { self.cost };
+        self.cost = cost.max(horizon).min(LONGEST);
         self.until = at + self.cost;
         self.cause = Some(cause);
     }
@@ -120,10 +123,21 @@ mod tests {
         assert_eq!(ends(&backoff, 2700.0), Some(3600.0));
         let later = 2700.0 + 2.0 * DAY;
         backoff.trigger(later, Cause::ViolationRate, HORIZON);
-        assert_eq!(ends(&backoff, later), Some(1800.0));
+        assert_eq!(ends(&backoff, later), Some(900.0));
         let much_later = later + 9.0 * DAY;
         backoff.trigger(much_later, Cause::ViolationRate, HORIZON);
         assert_eq!(ends(&backoff, much_later), Some(900.0));
+    }
+
+    #[test]
+    fn a_cause_on_the_same_day_that_is_no_sequel_costs_as_long_as_the_last() {
+        let mut backoff = Backoff::default();
+        for at in [0.0, 900.0] {
+            backoff.trigger(at, Cause::ViolationRate, HORIZON);
+        }
+        let later = 900.0 + 1800.0 + 1800.0 + 1.0;
+        backoff.trigger(later, Cause::ViolationRate, HORIZON);
+        assert_eq!(ends(&backoff, later), Some(1800.0));
     }
 
     #[test]

@@ -15,10 +15,14 @@ use crate::reading::{Definition, Monitor, VmState};
 const SILENT_AFTER: u32 = 2;
 
 /// How old a definition may grow while all that it says is borne out.
-const REFRESH: Duration = Duration::from_mins(5);
+const REFRESH: Duration = Duration::from_mins(10);
 
 /// How old a definition may grow while a running guest's figures do not move: its period may have been set since.
 const REFRESH_IN_DOUBT: Duration = Duration::from_mins(1);
+
+/// A resident set of at least this share of the allocation is all of it. One that becomes so at once may have been pinned, by
+/// a device of the host that was plugged in.
+const WHOLE: f64 = 0.98;
 
 /// What is remembered of one domain, for as long as its process lives.
 #[derive(Clone, Debug)]
@@ -39,6 +43,7 @@ pub(super) struct Track {
     last_update: Option<Timestamp>,
     moved_at: Option<Timestamp>,
     running: bool,
+    resident_whole: Option<bool>,
     defined_at: Option<Timestamp>,
     redefine: bool,
 }
@@ -57,6 +62,7 @@ impl Track {
             last_update: None,
             moved_at: None,
             running: false,
+            resident_whole: None,
             defined_at: None,
             redefine: false,
         }
@@ -71,6 +77,12 @@ impl Track {
             _ => Monitor::Busy,
         };
         self.running = record.vm_state() == VmState::Running;
+        if let (Some(rss), Some(allocated)) = (record.rss, record.allocated) {
+            #[expect(clippy::cast_precision_loss, reason = "a share")]
+            let whole = rss as f64 >= WHOLE * allocated as f64;
+            self.redefine |= whole && self.resident_whole == Some(false);
+            self.resident_whole = Some(whole);
+        }
         if let Some(faults) = record.guest.minor_faults {
             // The guest's kernel counts since its boot: a count that falls is a new kernel in the same process.
             if self.minor_faults.is_some_and(|before| faults < before) {
@@ -239,6 +251,26 @@ mod tests {
         assert!(!due(&track, 10));
         track.observe(&with_update(9), tick(10).at);
         assert!(due(&track, 10));
+    }
+
+    #[test]
+    fn a_machine_that_is_suddenly_resident_as_a_whole_has_its_definition_read_again() {
+        let sample = |rss: u64| {
+            let mut record = answered();
+            record.set("balloon.current", 1000);
+            record.set("balloon.rss", rss);
+            record
+        };
+        let mut track = Track::new(1);
+        track.define(Definition::default(), tick(0).at);
+        track.observe(&sample(400), tick(0).at);
+        track.observe(&sample(900), tick(5).at);
+        assert!(!due(&track, 10));
+        track.observe(&sample(1010), tick(10).at);
+        assert!(due(&track, 10));
+        track.define(Definition::default(), tick(10).at);
+        track.observe(&sample(1010), tick(15).at);
+        assert!(!due(&track, 20), "once");
     }
 
     #[test]
