@@ -19,7 +19,7 @@ const ROOM: usize = 31;
 const GAP: f64 = 1.0 / 8.0;
 
 /// A reading that is late by at most this share of the interval still belongs to the horizon that it should complete.
-const LATE: f64 = 0.01;
+pub(crate) const LATE: f64 = 0.01;
 
 /// A judged raw forecast.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -31,6 +31,9 @@ pub(crate) struct Scored {
     pub(crate) reserved_to_needed: f64,
 }
 
+/// A hundredth of five minutes: a reading that is late by that still belongs to the window.
+const LATE: f64 = 3.0;
+
 /// Two missing samples in five minutes' sampling.
 const GAP: f64 = 750.0;
 
@@ -59,7 +62,7 @@ impl Scorer {
             if when - last > GAP {
                 return None;
             }
-            if *when <= at + horizon {
+            if *when <= at + horizon + LATE {
                 peak = peak.max(*bytes);
             }
             last = *when;

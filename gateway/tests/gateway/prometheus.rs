@@ -11,15 +11,18 @@ use crate::mesh::Mesh;
 use crate::predictor::host;
 use crate::violations::violation;
 
+/// Where `setup/install test` has unpacked it.
+const PROMTOOL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.tools/host/usr/bin/promtool");
+
 /// Fails unless promtool finds nothing to say about the page.
 pub(crate) fn promtool_is_content(page: &str) {
-    let promtool = Command::new("promtool")
+    let promtool = Command::new(PROMTOOL)
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn();
-    let mut promtool = promtool.expect("promtool is missing: install Debian's prometheus");
+    let mut promtool = promtool.expect("promtool is missing: run `setup/install test`");
     promtool.stdin.take().unwrap().write_all(page.as_bytes()).unwrap();
     let said = promtool.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&said.stdout).into_owned() + &String::from_utf8_lossy(&said.stderr);

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     domain::Seconds,
-    labels::Label,
+    labels::{LATE, Label},
     model::{Forecast, Model, Prices, Sample, Terms},
 };
 
@@ -33,19 +33,15 @@ impl Oracle {
         Self { known: readings.into_iter().collect(), ..Self::default() }
     }
 
-    fn peak_within(&mut self, at: Seconds, horizon: Seconds) -> Option<u64> {
-        if (horizon - self.horizon).abs() > f64::EPSILON {
-            self.falling.clear();
-            self.end = self.next;
-            self.horizon = horizon;
-        }
+    /// The largest usage after `at`, up to `until`.
+    fn peak_within(&mut self, at: Seconds, until: Seconds) -> Option<u64> {
         while self.known.get(self.next).is_some_and(|(when, _)| *when <= at) {
             self.next += 1;
         }
         while self.falling.pop_front_if(|index| *index < self.next).is_some() {}
         self.end = self.end.max(self.next);
         while let Some((when, bytes)) = self.known.get(self.end)
-            && *when <= at + horizon
+            && *when <= until
         {
             while self.falling.pop_back_if(|index| self.known[*index].1 <= *bytes).is_some() {}
             self.falling.push_back(self.end);
@@ -68,7 +64,14 @@ impl Model for Oracle {
 
     fn forecast(&mut self, terms: &Terms, _: &Prices) -> Option<Forecast> {
         let latest = self.latest?;
-        let peak = self.peak_within(latest.at, terms.horizon).unwrap_or(latest.allocated);
+        if (terms.horizon - self.horizon).abs() > f64::EPSILON {
+            self.falling.clear();
+            self.end = self.next;
+            self.horizon = terms.horizon;
+        }
+        // As forecasts are judged: a reading that is a little late still belongs to the horizon.
+        let until = latest.at + terms.horizon + LATE * latest.interval;
+        let peak = self.peak_within(latest.at, until).unwrap_or(latest.allocated);
         Some(Forecast {
             made_at: latest.at,
             horizon: terms.horizon,
