@@ -53,6 +53,7 @@ test('a token lets in, a viewer sees no button that would fail, and a session th
   await page.getByRole('button', { name: 'Sign out' }).click();
   await page.getByLabel('Token').fill(operator);
   await page.getByRole('button', { name: 'Sign in', exact: true }).click();
+  await expect(page.getByText('otto')).toBeVisible();
   await page.goto(`${gateway.url}/boundaries?scope=host:replay-2`);
   await expect(page.getByRole('button', { name: 'Set', exact: true })).toBeVisible();
   await page.goto(`${gateway.url}/agents`);

@@ -211,7 +211,7 @@ fn both_conformal_anchors_keep_the_target_in_the_long_run() {
 
 #[test]
 fn the_oracle_knows_the_peak_within_the_horizon() {
-    let usage = [(0.0, 10), (300.0, 40), (900.0, 70), (901.0, 90), (1500.0, 20), (5000.0, 60)];
+    let usage = [(0.0, 10), (300.0, 40), (900.0, 70), (905.0, 90), (1500.0, 20), (5000.0, 60)];
     let mut oracle = AnyModel::Oracle(Box::new(Oracle::knowing(usage)));
     let out = usage.map(|(at, bytes)| after(&mut oracle, at, bytes, ALLOCATED));
     // After 1500 nothing is known within the horizon, nor at the end.
