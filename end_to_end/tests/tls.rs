@@ -112,6 +112,34 @@ impl Drop for Rogue {
     }
 }
 
+/// `memharvest certs serve`. It ends when this is dropped.
+struct Serving(Child);
+
+impl Serving {
+    /// With the authority in this folder; and where it is.
+    async fn start(certificates: &Certificates, ca: &str) -> (Self, String) {
+        let log = certificates.folder(&format!("{ca}.log"));
+        let serve = Command::new(binary("memharvest").unwrap())
+            .args(["certs", "serve", "--listen=127.0.0.1:0", "--ca-dir", &certificates.path(ca)])
+            .stdout(std::fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let url = wait_for(SOON, "the authority to listen", async || {
+            let said = std::fs::read_to_string(&log)?;
+            let url = said.split_whitespace().find(|word| word.starts_with("https://"));
+            Ok(url.context("no URL")?.to_owned())
+        });
+        (Self(serve), url.await.unwrap())
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A mesh whose collector speaks for `sim-1`.
 async fn start(certificates: &Certificates) -> Apart {
     certificates.issue_all();
@@ -295,17 +323,7 @@ async fn a_stolen_key_is_shut_out_and_the_host_comes_back() {
 async fn a_host_joins_with_a_ticket_and_renews_by_itself() {
     let certificates = Certificates::new();
     let ca = certificates.path("ca");
-    let mut serve = Command::new(binary("memharvest").unwrap())
-        .args(["certs", "serve", "--listen=127.0.0.1:0", "--ca-dir", &ca])
-        .stdout(std::fs::File::create(certificates.folder("said")).unwrap())
-        .spawn()
-        .unwrap();
-    let said = || std::fs::read_to_string(certificates.folder("said"));
-    let url = wait_for(SOON, "the authority to listen", async || {
-        Ok(said()?.split_whitespace().find(|word| word.starts_with("https://")).context("no URL")?.to_owned())
-    })
-    .await
-    .unwrap();
+    let (serving, url) = Serving::start(&certificates, "ca").await;
 
     let ticket = certs(&["ticket", "--ca-dir", &ca, "--host", "sim-1", "--ca-url", &url]).unwrap();
     std::fs::write(certificates.folder("ticket"), ticket).unwrap();
@@ -339,8 +357,7 @@ async fn a_host_joins_with_a_ticket_and_renews_by_itself() {
     elsewhere.issue("collector", "sim-1", "stranger", &[]);
     std::fs::copy(certificates.folder("ca/ca.crt"), elsewhere.folder("stranger/ca.crt")).unwrap();
     assert!(certs(&["renew", "--ca-url", &url, "--out", &elsewhere.path("stranger")]).is_err());
-    serve.kill().unwrap();
-    serve.wait().unwrap();
+    drop(serving);
 
     // The certificate is one of the mesh.
     let mesh = start(&certificates).await;
@@ -353,6 +370,40 @@ async fn a_host_joins_with_a_ticket_and_renews_by_itself() {
     }
     mesh.start("collector", &["--simulate=1x2", "--interval=200ms"]).await.unwrap();
     goes_on(&mesh).await;
+}
+
+/// As docs/tls.md tells it: members that are renewed learn of the next authority first, then go over to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn members_go_over_to_another_authority_by_renewal() {
+    let certificates = Certificates::new();
+    let mesh = start(&certificates).await;
+    certs(&["init", "--ca-dir", &certificates.path("next"), "--name", "the next"]).unwrap();
+    let file = |name: &str| certificates.folder(name);
+    let read = |name: &str| std::fs::read_to_string(file(name)).unwrap();
+    let (old, next) = (read("ca/ca.crt"), read("next/ca.crt"));
+    std::fs::write(file("next/ca.crt"), format!("{next}{old}")).unwrap();
+    std::fs::write(file("ca/ca.crt"), format!("{old}{next}")).unwrap();
+    // A list comes behind both.
+    certs(&["revoke", "collector", "gone", "--ca-dir", &certificates.path("ca")]).unwrap();
+    assert_eq!(read("ca/ca.crt").matches("BEGIN CERTIFICATE").count(), 2);
+    for ca in ["ca", "next"] {
+        let (_serving, url) = Serving::start(&certificates, ca).await;
+        for role in ROLES {
+            certs(&["renew", "--ca-url", &url, "--out", &certificates.path(role)]).unwrap();
+        }
+        for role in ROLES {
+            wait_for(SOON, &format!("the {role} to take it"), async || {
+                let taken = mesh.log(role).matches("was renewed").count();
+                ensure!(taken >= if ca == "ca" { 1 } else { 2 }, "{taken}");
+                Ok(())
+            })
+            .await
+            .unwrap();
+        }
+        goes_on(&mesh).await;
+        std::fs::copy(file("ca/ledger.json"), file("next/ledger.json")).unwrap();
+    }
+    assert_eq!(mesh.log("collector").matches("no stream to the predictor").count(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,7 +20,8 @@ pub(super) const BACKDATED: Duration = Duration::from_mins(5);
 
 /// A revocation list is believed until a newer one comes; the form asks for an end nevertheless.
 const LISTS_HOLD: Duration = Duration::from_hours(10 * 365 * 24);
-const END_OF_CERTIFICATE: &str = "-----END CERTIFICATE-----\n";
+const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+const END: &str = "-----END CERTIFICATE-----\n";
 
 /// An authority that can sign.
 pub(super) struct Authority {
@@ -88,7 +89,7 @@ impl Authority {
         Ledger::open(&self.folder, now)
     }
 
-    /// Writes the revocation list anew, behind the certificate in `ca.crt`.
+    /// Writes the revocation list anew, behind the certificates in `ca.crt`: its own, and those of a next authority, if there is one.
     pub(super) fn publish(&self, ledger: &Ledger, now: SystemTime) -> Result<(), CertsError> {
         let at = |seconds: u64| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds);
         let since_1970 = ticket::seconds(now);
@@ -108,8 +109,9 @@ impl Authority {
         };
         let list = list.signed_by(&self.issuer)?.pem()?;
         let before = self.believed()?;
-        let own = before.split_inclusive(END_OF_CERTIFICATE).next().unwrap_or_default();
-        files::write(&self.folder.join("ca.crt"), &format!("{own}{list}"), files::PUBLIC)
+        let certificates = before.split_inclusive(END).filter_map(|part| part.get(part.find(BEGIN)?..));
+        let believed = certificates.chain([list.as_str()]).collect::<String>();
+        files::write(&self.folder.join("ca.crt"), &believed, files::PUBLIC)
     }
 
     /// Signs a member's certificate, in PEM.
