@@ -84,8 +84,8 @@ pub async fn run(settings: CollectorSettings, stop: Stop) -> anyhow::Result<()> 
     let clock = settings.clock(Timestamp::now())?;
     let (kind, host) = (SourceKind::of(&settings), host_of(&settings)?);
     let source = source(&settings, kind, clock, &host)?;
-    let rpc_bound = bind("--listen", settings.listen).await?;
-    let admin_bound = bind("--admin-listen", common.admin_listen).await?;
+    let rpc_bound = bind("--listen", settings.listen)?;
+    let admin_bound = bind("--admin-listen", common.admin_listen)?;
 
     let metrics = Metrics::new(&SERVICE)?;
     let own_metrics = CollectorMetrics::new(&metrics, kind == SourceKind::Libvirt)?;

@@ -192,7 +192,7 @@ struct Running {
 #[expect(clippy::disallowed_methods, reason = "the test waits for the handles itself")]
 async fn start(mesh: Mesh, flags: &[&str]) -> Running {
     let metrics = Metrics::new(&SERVICE).unwrap();
-    let bound = bind("--listen", SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+    let bound = bind("--listen", SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let url = format!("http://{}", bound.address);
     let other_side = Stop::new();
     let server = RpcServer::new(&metrics, DESCRIPTORS)

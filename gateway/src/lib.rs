@@ -81,8 +81,8 @@ impl Running {
 /// An address is taken, or a URL is wrong.
 pub async fn start(settings: Settings, stop: Stop) -> anyhow::Result<Running> {
     let common = &settings.common;
-    let bound = bind("--listen", settings.listen).await?;
-    let admin_bound = bind("--admin-listen", common.admin_listen).await?;
+    let bound = bind("--listen", settings.listen)?;
+    let admin_bound = bind("--admin-listen", common.admin_listen)?;
     let (address, admin_address) = (bound.address, admin_bound.address);
 
     let metrics = Metrics::new(&SERVICE)?;

@@ -96,8 +96,8 @@ pub async fn run(settings: Settings, stop: Stop) -> anyhow::Result<()> {
 pub async fn start(settings: Settings, stop: Stop) -> anyhow::Result<Running> {
     let common = &settings.common;
     let metrics = ProcessMetrics::new(&SERVICE)?;
-    let bound = listener::bind("--listen", settings.listen).await?;
-    let admin = listener::bind("--admin-listen", common.admin_listen).await?;
+    let bound = listener::bind("--listen", settings.listen)?;
+    let admin = listener::bind("--admin-listen", common.admin_listen)?;
     let (address, admin_address) = (bound.address, admin.address);
     let mesh = common.mesh.start(&metrics, &stop)?;
     let options = ClientOptions::new(&metrics, DESCRIPTORS)?.mesh(mesh.as_ref()).to(Role::Registry);

@@ -97,8 +97,8 @@ pub async fn run(settings: RegistrySettings, stop: Stop) -> anyhow::Result<()> {
 /// # Errors
 /// A port is in use, or the database cannot be opened.
 pub async fn start(settings: RegistrySettings, stop: Stop) -> anyhow::Result<Running> {
-    let grpc = listener::bind("--listen", settings.listen).await?;
-    let admin = listener::bind("--admin-listen", settings.common.admin_listen).await?;
+    let grpc = listener::bind("--listen", settings.listen)?;
+    let admin = listener::bind("--admin-listen", settings.common.admin_listen)?;
     let (grpc_address, admin_address) = (grpc.address, admin.address);
     let clock = settings.common.mesh_clock()?;
     let metrics = Metrics::new(&SERVICE)?;

@@ -36,8 +36,8 @@ impl Settings for MinimalSettings {
 }
 
 async fn run(settings: MinimalSettings, stop: Stop) -> anyhow::Result<()> {
-    let bound = listener::bind("--listen", settings.listen).await?;
-    let admin_bound = listener::bind("--admin-listen", settings.common.admin_listen).await?;
+    let bound = listener::bind("--listen", settings.listen)?;
+    let admin_bound = listener::bind("--admin-listen", settings.common.admin_listen)?;
     let (address, admin_address) = (bound.address, admin_bound.address);
 
     let metrics = Metrics::new(&SERVICE)?;

@@ -3,7 +3,11 @@
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
+
+/// Connections that wait to be accepted; the kernel takes its own limit (`net.core.somaxconn`) where that is lower. A fleet whose
+/// thousand hosts come back at once finds room: those beyond it are reset.
+const BACKLOG: u32 = 4096;
 
 /// A socket that already listens; with port 0 the address tells which port it got.
 #[derive(Debug)]
@@ -27,13 +31,17 @@ pub struct BindError {
 ///
 /// # Errors
 /// The address is in use, is not this machine's, or needs more rights.
-pub async fn bind(flag: &str, address: SocketAddr) -> Result<Bound, BindError> {
-    let bound = async {
-        let listener = TcpListener::bind(address).await?;
+pub fn bind(flag: &str, address: SocketAddr) -> Result<Bound, BindError> {
+    let bound = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // As a program that starts anew finds its port with old connections on it.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let listener = socket.listen(BACKLOG)?;
         let address = listener.local_addr()?;
         Ok(Bound { listener, address })
     };
-    bound.await.map_err(|source: std::io::Error| {
+    bound().map_err(|source: std::io::Error| {
         let (cause, cure) = match source.kind() {
             ErrorKind::AddrInUse => {
                 ("address in use".into(), format!("stop the other process or pass {flag}"))
@@ -57,8 +65,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_in_use_is_told_with_a_cure() {
-        let first = bind("--listen", SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
-        let error = bind("--listen", first.address).await.unwrap_err();
+        let first = bind("--listen", SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let error = bind("--listen", first.address).unwrap_err();
         assert_eq!(
             error.to_string(),
             format!(

@@ -90,7 +90,7 @@ pub(super) async fn run(
     let acceptor = acceptor(&authority, names, SystemTime::now())?;
     let stop = Stop::on_signals().map_err(|error| unreachable(error.to_string()))?;
     let Bound { listener, address } =
-        listener::bind("--listen", listen).await.map_err(|error| unreachable(error.to_string()))?;
+        listener::bind("--listen", listen).map_err(|error| unreachable(error.to_string()))?;
     print(&format!("gives certificates out at https://{address}\n"))?;
     let office = Arc::new(Office { authority, folder, kubernetes });
     let room = Arc::new(Semaphore::new(CALLERS_AT_ONCE));

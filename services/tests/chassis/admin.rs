@@ -17,7 +17,7 @@ async fn tells_life_readiness_and_metrics() {
     let queue = metrics.queue("outbox");
     queue.set_depth(7);
     queue.dropped(2);
-    let bound = listener::bind("--admin-listen", SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+    let bound = listener::bind("--admin-listen", SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let address = bound.address;
     let admin = AdminServer::new(&metrics, &readiness, &stop)
         .page(Arc::new(|page| {

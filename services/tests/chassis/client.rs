@@ -33,7 +33,7 @@ async fn a_wrong_url_is_refused_with_a_cure() {
 
 #[tokio::test]
 async fn a_service_that_is_away_is_unavailable_by_name() {
-    let bound = listener::bind("--listen", SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+    let bound = listener::bind("--listen", SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let url = format!("http://{}", bound.address);
     drop(bound);
     let mut client = CollectorServiceClient::new(connect_lazy(&url, &options()).unwrap());
@@ -46,7 +46,7 @@ async fn a_service_that_is_away_is_unavailable_by_name() {
 #[tokio::test]
 async fn a_service_that_does_not_answer_costs_its_deadline_only() {
     // Listens, so that the connection is made, but nobody ever accepts it.
-    let bound = listener::bind("--listen", SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+    let bound = listener::bind("--listen", SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let mut options = options();
     options.unary_deadline = Duration::from_millis(100);
     let url = format!("http://{}", bound.address);
@@ -66,7 +66,7 @@ async fn a_channel_finds_a_service_that_comes_back() {
     server.serving.await.unwrap();
     assert_eq!(client.clone().get_reading(ask("h1")).await.unwrap_err().code(), Code::Unavailable);
 
-    let bound = listener::bind("--listen", address).await.unwrap();
+    let bound = listener::bind("--listen", address).unwrap();
     let metrics = server.metrics.clone();
     let again = memharvest_services::rpc_server::RpcServer::new(&metrics, DESCRIPTORS).add_service(
         memharvest_proto::collector::v1::collector_service_server::CollectorServiceServer::new(

@@ -92,7 +92,7 @@ impl TestServer {
         drain_deadline: Duration,
         change: impl FnOnce(RpcServer) -> RpcServer,
     ) -> Self {
-        let bound = listener::bind("--listen", SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let bound = listener::bind("--listen", SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = bound.address;
         let (collector, stop, metrics) = (Collector::default(), Stop::new(), Metrics::new(&SERVICE).unwrap());
         let server = RpcServer::new(&metrics, DESCRIPTORS)
