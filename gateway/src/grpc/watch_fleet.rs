@@ -11,12 +11,12 @@ use futures::stream::unfold;
 use memharvest_proto::gateway::v1::{WatchFleetRequest, WatchFleetResponse};
 use memharvest_proto::predictor::v1::HostUpdate;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 
 use crate::live::{HostView, Live, Snapshot};
 
-/// Changes within this time are one event.
+/// Changes within this time are one event, except where somebody looks at one host: its change is told at once.
 const COALESCED: Duration = Duration::from_millis(500);
 /// Machines in one event at most, so that no message outgrows what clients take by default.
 const VMS_AN_EVENT: usize = 2000;
@@ -36,6 +36,12 @@ pub(crate) struct Wanted {
 impl Wanted {
     pub(crate) fn of(request: WatchFleetRequest) -> Self {
         Self { hosts: request.include_hosts, vms: !request.without_vms, host_id: request.host_id }
+    }
+
+    /// Whether the one host that is wanted has changed.
+    fn is_told_at_once(&self, sent: &Snapshot, now: &Snapshot) -> bool {
+        let view = |snapshot: &Snapshot| snapshot.host(&self.host_id).map(Arc::as_ptr);
+        self.hosts && view(sent) != view(now)
     }
 
     fn fits(&self, view: &HostView) -> bool {
@@ -72,9 +78,15 @@ impl Watching {
             if let Some(event) = self.waiting.pop_front() {
                 return Some(event);
             }
-            if self.sent.is_some() {
+            if let Some(sent) = &self.sent {
                 self.snapshots.changed().await.ok()?;
-                tokio::time::sleep_until(self.sent_at + COALESCED).await;
+                let due = self.sent_at + COALESCED;
+                while !self.wanted.is_told_at_once(sent, &self.snapshots.borrow()) {
+                    match timeout_at(due, self.snapshots.changed()).await {
+                        Ok(changed) => changed.ok()?,
+                        Err(_) => break,
+                    }
+                }
             }
             let now = Arc::clone(&self.snapshots.borrow_and_update());
             self.waiting = difference(self.sent.as_deref(), &now, &self.wanted).into();
@@ -185,6 +197,30 @@ mod tests {
         assert!(difference(Some(&before), &fleet(&[&a, &b], 2), &ALL).is_empty());
         assert_eq!(difference(Some(&before), &fleet(&[&b_later], 2), &SUMS).len(), 0);
         assert_eq!(difference(Some(&before), &fleet(&[&a, &b], 3), &SUMS)[0].updates.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_host_that_is_looked_at_is_told_at_once_and_others_are_waited_for() {
+        let (a, b, a_later, b_later) = (host("a", 1), host("b", 1), host("a", 2), host("b", 2));
+        let published = watch::Sender::new(Arc::new(fleet(&[&a, &b], 2)));
+        let watching = |wanted| Watching {
+            snapshots: published.subscribe(),
+            sent: Some(Arc::clone(&published.borrow())),
+            // Nothing would come for an hour.
+            sent_at: Instant::now() + Duration::from_secs(3600),
+            wanted,
+            waiting: VecDeque::new(),
+        };
+        let mut of_b = watching(Wanted { host_id: "b".into(), ..ALL });
+        let mut of_all = watching(ALL);
+        let mut told = std::pin::pin!(of_b.next());
+        let mut waits = std::pin::pin!(of_all.next());
+        published.send_replace(Arc::new(fleet(&[&a_later, &b], 3)));
+        assert!(futures::poll!(told.as_mut()).is_pending(), "only another host has changed");
+        published.send_replace(Arc::new(fleet(&[&a_later, &b_later], 4)));
+        let event = tokio::time::timeout(Duration::from_secs(10), told).await.unwrap().unwrap();
+        assert_eq!(event.updates.len(), 1);
+        assert!(futures::poll!(waits.as_mut()).is_pending(), "all hosts are told in bursts");
     }
 
     #[test]
