@@ -14,6 +14,7 @@ const HOSTS = Number(process.env.DASHBOARD_BENCH_HOSTS ?? 1000);
 const VMS = Number(process.env.DASHBOARD_BENCH_VMS ?? 30);
 /** How long the page stays open for the heap, in seconds. */
 const OPEN_S = Number(process.env.DASHBOARD_BENCH_OPEN ?? 3600);
+const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
 const ARGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync', '--js-flags=--expose-gc', '--enable-precise-memory-info'];
 
 const median = (values: number[]): number => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? NaN;
@@ -23,7 +24,7 @@ const worst = (values: number[]): number => Math.max(...values);
 async function interactive(url: string, pages: number): Promise<number[]> {
   const found: number[] = [];
   for (let turn = 0; turn < pages; turn += 1) {
-    const browser = await chromium.launch({ executablePath: '/usr/bin/chromium', args: ARGS });
+    const browser = await chromium.launch({ executablePath: CHROMIUM, args: ARGS });
     const page = await browser.newPage({ viewport: { width: 1440, height: 900 } });
     await page.goto('about:blank');
     await page.goto(url, { waitUntil: 'commit' });
@@ -121,7 +122,7 @@ try {
   await new Promise((done) => setTimeout(done, 15_000));
   const before = loadavg()[0] ?? 0;
   const loads = await interactive(mesh.url, 7);
-  const browser = await chromium.launch({ executablePath: '/usr/bin/chromium', args: ARGS });
+  const browser = await chromium.launch({ executablePath: CHROMIUM, args: ARGS });
   const page = await browser.newPage({ viewport: { width: 1440, height: 900 } });
   const { frames, rows } = await scrolled(page, mesh.url);
   const ages = await age(page, mesh.url, 20);

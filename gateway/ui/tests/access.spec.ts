@@ -1,7 +1,7 @@
 /** Who is let in, what a viewer sees, how a session ends; and a gateway that goes away and comes back. */
 
 import { accessible, expect, fits, picture, test } from './fixtures';
-import { freePort, until } from './mesh';
+import { freePort, json, lease, until } from './mesh';
 import { startProvider } from './provider';
 
 test('a gateway that goes away is told, and regained by itself', async ({ page, mesh }) => {
@@ -23,6 +23,8 @@ test('a gateway that goes away is told, and regained by itself', async ({ page, 
 });
 
 test('a token lets in, a viewer sees no button that would fail, and a session that ends is said so', async ({ page, mesh }) => {
+  const violation = await until('a violation', async () => ((await json(`${mesh.url}/api/v1/violations?page_size=1`)) as { violations: { id: string }[] }).violations[0]?.id, 120);
+  await until('a lease', () => lease(mesh.url, 'a-job'), 120);
   const gateway = await mesh.gateway(['--auth-tokens']);
   const [viewer, operator] = [await mesh.token('vera', 'viewer'), await mesh.token('otto', 'operator')];
   await page.goto(`${gateway.url}/boundaries?scope=host:replay-1`);
@@ -43,6 +45,13 @@ test('a token lets in, a viewer sees no button that would fail, and a session th
   await page.goto(`${gateway.url}/agents`);
   await expect(page.getByRole('row', { name: /predictor/ }).first()).toBeVisible();
   await expect(page.getByRole('button', { name: 'Decommission' })).toHaveCount(0);
+  await page.goto(`${gateway.url}/violations/${encodeURIComponent(violation)}`);
+  await expect(page.getByText('What stood at the time')).toBeVisible();
+  await expect(page.getByText('Peak usage')).toBeVisible();
+  for (const name of ['Acknowledge', 'Explain']) await expect(page.getByRole('button', { name })).toHaveCount(0);
+  await page.goto(`${gateway.url}/leases`);
+  await expect(page.getByRole('row', { name: /a-job/ }).first()).toContainText('live');
+  await expect(page.getByRole('button', { name: 'Release' })).toHaveCount(0);
   // The gateway refuses what the page does not offer.
   const refused = await fetch(`${gateway.url}/api/v1/boundaries/fleet`, {
     method: 'DELETE',

@@ -23,6 +23,8 @@ export interface Running {
 export interface Mesh extends Running {
   /** Another gateway of the same mesh. */
   gateway: (flags: string[], address?: string) => Promise<Running>;
+  /** Stops one of its programs from running, without ending it; what comes back lets it run on. */
+  freeze: (program: string) => () => void;
   /** A token of the registry. */
   token: (name: string, role: 'viewer' | 'operator' | 'admin') => Promise<string>;
 }
@@ -41,6 +43,11 @@ export async function startMesh(flags: string[]): Promise<Mesh> {
   return {
     url,
     stop: () => stop(child),
+    freeze: (program) => {
+      const pid = childOf(child.pid, program);
+      process.kill(pid, 'SIGSTOP');
+      return () => process.kill(pid, 'SIGCONT');
+    },
     gateway: (more, address) => startGateway(command, more, address),
     token: async (name, role) => {
       const answer = await fetch(`${url}/api/v1/tokens`, {
@@ -84,6 +91,20 @@ function argumentsOf(listen: string): string[] {
   throw new Error(`no gateway listens on ${listen}`);
 }
 
+/** A process that `up` has started. */
+function childOf(parent: number | undefined, program: string): number {
+  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+    try {
+      const [, above] = /\) \S+ (\d+) /.exec(readFileSync(`/proc/${pid}/stat`, 'utf8')) ?? [];
+      const name = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')[0] ?? '';
+      if (Number(above) === parent && name.endsWith(program)) return Number(pid);
+    } catch {
+      // It has ended meanwhile.
+    }
+  }
+  throw new Error(`no ${program} runs`);
+}
+
 function collect(child: ChildProcess): { text: string } {
   const said = { text: '' };
   for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk: Buffer) => (said.text += chunk.toString()));
@@ -104,6 +125,18 @@ async function stop(child: ChildProcess): Promise<void> {
 
 export async function json(url: string): Promise<unknown> {
   return (await fetch(url)).json();
+}
+
+/** Reserves memory on the host that can lend most; `undefined`: none can yet. */
+export async function lease(url: string, holder: string): Promise<true | undefined> {
+  const { hosts } = (await json(`${url}/api/v1/hosts`)) as { hosts: { host: string; harvestable_bytes: number | null }[] };
+  const [most] = hosts.sort((a, b) => (b.harvestable_bytes ?? 0) - (a.harvestable_bytes ?? 0));
+  const answer = await fetch(`${url}/api/v1/leases`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ host: most?.host, bytes: 64 * 2 ** 20, ttl: '30m', holder }),
+  });
+  return answer.ok || undefined;
 }
 
 /** Asks until there is an answer; a failed attempt is no answer. */

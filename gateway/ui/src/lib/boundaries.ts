@@ -19,7 +19,11 @@ export interface Field {
   help: string;
   kind: 'ratio' | 'bytes' | 'span' | 'number' | 'choice';
   options?: [value: string, text: string][];
+  /** What holds where nobody has set it. */
+  unset: string;
 }
+
+const UNSET: Partial<Record<Name, string>> = { signal: 'both', errorBudgetPer1000VmDays: 'none', excluded: 'no' };
 
 const field = (name: Name, kind: Field['kind'], label: string, help: string, options?: Field['options']): Field => ({
   name,
@@ -27,6 +31,7 @@ const field = (name: Name, kind: Field['kind'], label: string, help: string, opt
   label,
   help,
   kind,
+  unset: UNSET[name] ?? 'no limit',
   ...(options ? { options } : {}),
 });
 

@@ -3,6 +3,7 @@
 import type { Coverage } from '../gen/memharvest/predictor/v1/forecast_pb';
 import { span } from './format';
 import { seconds } from './wire';
+import { signal } from './words';
 
 export interface Promised {
   name: string;
@@ -14,6 +15,15 @@ export interface Promised {
   held: number;
   judged: number;
 }
+
+/** What stands in the CSV. */
+export const PROMISE_COLUMNS = [
+  { label: 'Forecast of', text: (one: Promised) => signal(one.signal) },
+  { label: 'Horizon', text: (one: Promised) => one.horizon },
+  { label: 'Promised', text: (one: Promised) => String(one.promised) },
+  { label: 'Held', text: (one: Promised) => String(one.held) },
+  { label: 'Judged', text: (one: Promised) => String(one.judged) },
+];
 
 /** One line for every signal, horizon and target of which forecasts were judged; most judged first. */
 export function promises(coverage: Coverage[]): Promised[] {

@@ -41,6 +41,8 @@ describe('times', () => {
     expect(relative(now - 500, now)).toBe('now');
     expect(relative(now - 90_000, now)).toBe('1 min ago');
     expect(relative(now + 7_200_000, now)).toBe('in 2 h');
+    expect(relative(now + 420_000, now, 1_200_000)).toBe('now');
+    expect(relative(now - 420_000, now, 1_200_000)).toBe('7 min ago');
   });
 
   it('have two units at most', () => {

@@ -75,10 +75,10 @@ export function span(seconds: number): string {
   return parts.join(' ');
 }
 
-/** A time by the distance from now, both in milliseconds since 1970. */
-export function relative(at: number, now: number): string {
+/** A time by the distance from now, both in milliseconds since 1970. `tick`: how far behind `now` may be by the clock that it was read from. */
+export function relative(at: number, now: number, tick = 0): string {
   const seconds = (now - at) / 1000;
-  if (Math.abs(seconds) < 1.5) return 'now';
+  if (Math.abs(seconds) < 1.5 || (at > now && at - now <= tick)) return 'now';
   const largest = SPANS.find(([size]) => Math.abs(seconds) >= size) ?? [1, 's'];
   const text = `${Math.floor(Math.abs(seconds) / largest[0])} ${largest[1]}`;
   return seconds > 0 ? `${text} ago` : `in ${text}`;

@@ -123,6 +123,10 @@ export class PlacedRows<T> implements Rows<T> {
   }
 }
 
+/** Rows of the first page of such a list, and the most that a server gives at once. */
+const FIRST = 100;
+const MOST = 1000;
+
 /** A page of a list that only goes forward. */
 export interface Forward<T> {
   rows: T[];
@@ -171,17 +175,22 @@ export class ForwardRows<T> implements Rows<T> {
     void this.#load('');
   }
 
-  /** Fetches the first page anew; rows below it stay. */
+  /** Fetches anew what is here, the first thousand at most: what fits no longer goes. Rows below that stay. */
   async refresh(same: (a: T, b: T) => boolean): Promise<void> {
     if (this.#asking || this.loading) return;
     const { signal } = this.#generation;
     try {
-      const part = await this.#fetch('', 100, signal);
+      const part = await this.#fetch('', Math.min(MOST, Math.max(FIRST, this.#rows.length)), signal);
       if (signal.aborted || this.#asking) return;
-      const below = this.#rows.slice(0).filter((row) => !part.rows.some((fresh) => same(row, fresh)));
-      const kept = part.next === '' ? [] : below;
-      this.#rows = [...part.rows, ...kept];
-      if (part.next === '') this.#next = '';
+      if (part.next === '' || this.#rows.length <= MOST) {
+        this.#rows = part.rows;
+        this.#next = part.next;
+      } else {
+        const end = part.rows.at(-1);
+        const below = end === undefined ? 0 : this.#rows.findIndex((row) => same(row, end)) + 1;
+        const kept = this.#rows.slice(below).filter((row) => !part.rows.some((fresh) => same(row, fresh)));
+        this.#rows = [...part.rows, ...kept];
+      }
       this.failure = undefined;
     } catch (error) {
       if (!signal.aborted && !aborted(error)) this.failure = failure(error);
@@ -196,7 +205,7 @@ export class ForwardRows<T> implements Rows<T> {
     const rows: T[] = [];
     let token = '';
     do {
-      const part = await this.#fetch(token, 1000, this.#generation.signal);
+      const part = await this.#fetch(token, MOST, this.#generation.signal);
       rows.push(...part.rows);
       token = part.next;
     } while (token !== '');
@@ -208,7 +217,7 @@ export class ForwardRows<T> implements Rows<T> {
     this.#asking = true;
     const { signal } = this.#generation;
     try {
-      const part = await this.#fetch(token, 100, signal);
+      const part = await this.#fetch(token, FIRST, signal);
       if (signal.aborted) return;
       this.#rows = token === '' ? part.rows : [...this.#rows, ...part.rows];
       this.#next = part.next;

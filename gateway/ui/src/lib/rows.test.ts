@@ -44,9 +44,11 @@ it('an answer to an earlier question is not shown', async () => {
 
 it('a list that goes forward grows at its end, and a fresh first page goes on top', async () => {
   let newest = 0;
-  const rows = new ForwardRows<number>((token) => {
+  const rows = new ForwardRows<number>((token, size) => {
     const from = token === '' ? newest : Number(token);
-    return Promise.resolve({ rows: [from, from - 1], next: from > -4 ? String(from - 2) : '' });
+    // Pages of two; what is read anew comes whole.
+    const rows = size === 100 && token === '' && newest === 1 ? [1, 0, -1, -2] : [from, from - 1];
+    return Promise.resolve({ rows, next: from > -4 ? String((rows.at(-1) ?? 0) - 1) : '' });
   });
   rows.restart();
   await vi.waitFor(() => expect(rows.length).toBe(3));
@@ -54,5 +56,17 @@ it('a list that goes forward grows at its end, and a fresh first page goes on to
   await vi.waitFor(() => expect(rows.known.count).toBe(4));
   newest = 1;
   await rows.refresh((a, b) => a === b);
-  expect([0, 1, 2, 3, 4].map((index) => rows.at(index))).toEqual([1, 0, -1, -2, -3]);
+  expect([0, 1, 2, 3].map((index) => rows.at(index))).toEqual([1, 0, -1, -2]);
+  rows.need(0, 4);
+  await vi.waitFor(() => expect(rows.at(4)).toBe(-3));
+});
+
+it('what fits no longer is gone with the next look', async () => {
+  let open = [5, 4, 3, 2, 1];
+  const rows = new ForwardRows<number>(() => Promise.resolve({ rows: open, next: '' }));
+  rows.restart();
+  await vi.waitFor(() => expect(rows.known.count).toBe(5));
+  open = [5, 3, 1];
+  await rows.refresh((a, b) => a === b);
+  expect([0, 1, 2, 3].map((index) => rows.at(index))).toEqual([5, 3, 1, undefined]);
 });
