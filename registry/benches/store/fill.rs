@@ -53,7 +53,7 @@ impl Fill {
         for hour in from.div_euclid(HOUR)..to.div_euclid(HOUR) {
             self.part("vm_rollups", hour, 24).await?;
             self.run(format!(
-                "WITH w (o) AS (VALUES {}), r AS (SELECT vm_key AS k, host_key, {hour} * 12 + o / 300 AS t, o FROM vms CROSS JOIN w)
+                "WITH w (o) AS (VALUES {}), r AS (SELECT CAST(vm_key AS BIGINT) AS k, host_key, CAST({hour} * 12 + o / 300 AS BIGINT) AS t, o FROM vms CROSS JOIN w)
                  INSERT INTO vm_rollups (hour, vm_key, offset_s, host_key, {COLUMNS}) SELECT {hour}, k, o, host_key, {FIGURES} FROM r",
                 offsets.join(", ")
             ))
@@ -69,7 +69,7 @@ impl Fill {
         for hour in from.div_euclid(HOUR)..to.div_euclid(HOUR) {
             self.part("vm_hours", hour, 30 * 24).await?;
             self.run(format!(
-                "WITH r AS (SELECT vm_key AS k, host_key, {hour} AS t FROM vms)
+                "WITH r AS (SELECT CAST(vm_key AS BIGINT) AS k, host_key, CAST({hour} AS BIGINT) AS t FROM vms)
                  INSERT INTO {table} (hour, vm_key{key}, window_s, host_key, {COLUMNS})
                  SELECT {hour}, k{zero}, {HOUR}, host_key, {FIGURES} FROM r"
             ))

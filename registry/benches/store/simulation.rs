@@ -1,5 +1,5 @@
-//! `SimulateBoundary` on 30 days of 1,000 machines in windows of five minutes: more than the registry keeps by default, which merges them to
-//! hours after a week. A predictor of its own, the real program, streams them from a registry on SQLite.
+//! `SimulateBoundary` on 30 days of 1,000 machines as the registry keeps them by default: the last week in windows of five minutes, what is
+//! older in hours. A predictor of its own, the real program, streams them from a registry on SQLite.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -26,6 +26,7 @@ use crate::page::{Bound, Figures};
 use crate::{DAY, Error, HOUR, NOW, page, record};
 
 const DAYS: i64 = 30;
+const FINE_DAYS: i64 = 7;
 
 /// Measures a change that the recorded forecasts serve for, and one that needs others.
 pub(crate) async fn measure(machines: u128) -> Result<Figures, Error> {
@@ -35,7 +36,8 @@ pub(crate) async fn measure(machines: u128) -> Result<Figures, Error> {
     let store = Arc::new(SqliteStore::open(&path).await?);
     record(&store, machines, NOW - DAYS * DAY).await?;
     let fill = Fill::sqlite(&path).await?;
-    fill.five_minutes(NOW - DAYS * DAY + HOUR, NOW).await?;
+    fill.hours(NOW - DAYS * DAY + HOUR, NOW - FINE_DAYS * DAY).await?;
+    fill.five_minutes(NOW - FINE_DAYS * DAY, NOW).await?;
     fill.settle().await?;
     figures.note(&format!("{} roll-ups of {machines} machines, on SQLite", fill.count().await?));
     drop(fill);
@@ -55,11 +57,11 @@ pub(crate) async fn measure(machines: u128) -> Result<Figures, Error> {
 
     let capped = BoundaryValues { max_harvest_ratio: Some(0.2), ..BoundaryValues::default() };
     let bolder = BoundaryValues { target_violation_rate: Some(0.05), ..BoundaryValues::default() };
-    // The day before `from` warms the machines up.
+    // The day before `from` warms the machines up, and is read as well.
     for (what, values, from, bound) in [
-        ("30 days, forecasts as recorded", capped, NOW - (DAYS - 1) * DAY, Bound::AtMost(30.0, "s")),
-        ("7 days, forecasts as recorded", capped, NOW - 6 * DAY, Bound::None("s")),
-        ("7 days, forecasts made anew", bolder, NOW - 6 * DAY, Bound::None("s")),
+        ("29 days, forecasts as recorded", capped, NOW - (DAYS - 1) * DAY, Bound::AtMost(10.0, "s")),
+        ("6 days, forecasts as recorded", capped, NOW - (FINE_DAYS - 1) * DAY, Bound::None("s")),
+        ("6 days, forecasts made anew", bolder, NOW - (FINE_DAYS - 1) * DAY, Bound::None("s")),
     ] {
         let time = |seconds| Some(Timestamp { seconds, nanos: 0 });
         let asked = SimulateBoundaryRequest {

@@ -62,6 +62,8 @@ const APPLICATION_ID: i32 = 0x6d68_7276;
 /// How long a statement waits for another process's lock, and a caller for the writing connection.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Rows that the thread of a connection reads ahead of their reader, whom it wakes no oftener: a month of a machine has 8,640.
+const ROWS_AHEAD: usize = 1000;
 const READERS: u32 = 4;
 
 /// A transaction that writes waits for its turn before its first statement, not in the middle.
@@ -165,6 +167,7 @@ impl SqliteStore {
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY_TIMEOUT)
             .foreign_keys(true)
+            .row_buffer_size(ROWS_AHEAD)
             .pragma("wal_autocheckpoint", "2000");
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
