@@ -190,7 +190,7 @@ struct Running {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the test waits for the handles itself")]
-async fn start(mesh: Mesh, flags: &[&str]) -> Running {
+fn start(mesh: Mesh, flags: &[&str]) -> Running {
     let metrics = Metrics::new(&SERVICE).unwrap();
     let bound = bind("--listen", SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let url = format!("http://{}", bound.address);
@@ -243,7 +243,7 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readings_go_out_and_forecasts_come_back_to_the_page() {
-    let running = start(Mesh::default(), &["--simulate=2x10", "--label=rack=r1"]).await;
+    let running = start(Mesh::default(), &["--simulate=2x10", "--label=rack=r1"]);
     let readings = Arc::clone(&running.mesh.readings);
     until("readings of both hosts", || {
         let hosts: BTreeSet<_> =
@@ -291,7 +291,7 @@ async fn readings_go_out_and_forecasts_come_back_to_the_page() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broken_stream_loses_no_reading() {
     let mesh = Mesh { break_after: 3, ..Mesh::default() };
-    let running = start(mesh, &["--simulate=1x2"]).await;
+    let running = start(mesh, &["--simulate=1x2"]);
     let readings = Arc::clone(&running.mesh.readings);
     until("readings after the break", || readings.lock().unwrap().len() > 8).await;
     let times: Vec<_> = readings
@@ -309,7 +309,7 @@ async fn a_broken_stream_loses_no_reading() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_registry_sets_the_interval() {
     let mesh = Mesh { interval: Some(Duration::from_millis(333)), ..Mesh::default() };
-    let running = start(mesh, &["--simulate=1x1"]).await;
+    let running = start(mesh, &["--simulate=1x1"]);
     let readings = Arc::clone(&running.mesh.readings);
     until("a reading at the new interval", || {
         let last = readings.lock().unwrap().last().and_then(|reading| reading.interval);
@@ -322,7 +322,7 @@ async fn the_registry_sets_the_interval() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_real_host_is_read_diagnosed_and_watched_over_grpc() {
     let flags = ["--libvirt-uri=test:///default", "--host-id=h1"];
-    let running = start(Mesh::default(), &flags).await;
+    let running = start(Mesh::default(), &flags);
     until("it is registered", || running.registration("h1").is_some()).await;
     let url = format!("http://{}", running.registration("h1").unwrap().address);
     let options = ClientOptions::new(&Metrics::new(&SERVICE).unwrap(), DESCRIPTORS).unwrap();
@@ -349,7 +349,7 @@ async fn a_real_host_is_read_diagnosed_and_watched_over_grpc() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_libvirt_that_is_away_is_registered_and_told() {
     let flags = ["--libvirt-uri=qemu+unix:///system?socket=/nowhere/libvirt-sock-ro", "--host-id=h1"];
-    let running = start(Mesh::default(), &flags).await;
+    let running = start(Mesh::default(), &flags);
     until("the finding", || {
         let findings = running.mesh.findings.lock().unwrap();
         findings
@@ -364,7 +364,7 @@ async fn a_libvirt_that_is_away_is_registered_and_told() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_source_that_can_never_work_ends_the_process() {
     let flags = ["--libvirt-uri=test:///no/such/file.xml", "--host-id=h1"];
-    let running = start(Mesh::default(), &flags).await;
+    let running = start(Mesh::default(), &flags);
     let ended = tokio::time::timeout(Duration::from_secs(20), running.ended).await.unwrap().unwrap();
     let error = ended.unwrap_err().to_string();
     assert!(error.contains("/no/such/file.xml") && error.contains("--libvirt-uri"), "{error}");

@@ -79,7 +79,7 @@ impl Running {
 ///
 /// # Errors
 /// An address is taken, or a URL is wrong.
-pub async fn start(settings: Settings, stop: Stop) -> anyhow::Result<Running> {
+pub fn start(settings: Settings, stop: Stop) -> anyhow::Result<Running> {
     let common = &settings.common;
     let bound = bind("--listen", settings.listen)?;
     let admin_bound = bind("--admin-listen", common.admin_listen)?;
@@ -132,7 +132,7 @@ pub async fn start(settings: Settings, stop: Stop) -> anyhow::Result<Running> {
 /// # Errors
 /// An address is taken, a URL is wrong, or the server broke.
 pub async fn run(settings: Settings, stop: Stop) -> anyhow::Result<()> {
-    start(settings, stop).await?.finished().await
+    start(settings, stop)?.finished().await
 }
 
 fn server(app: &App, access: &Access, metrics: &Metrics) -> RpcServer {

@@ -92,6 +92,27 @@ fn newest(kind: &Kind) -> String {
     )
 }
 
+/// Columns go by their places, the hour first.
+fn get_series_window(row: &PgRow) -> sqlx::Result<VmRollup> {
+    let columns = (
+        row.try_get(1)?,
+        row.try_get(2)?,
+        row.try_get(3)?,
+        row.try_get(4)?,
+        row.try_get(5)?,
+        row.try_get(6)?,
+        row.try_get(7)?,
+        row.try_get(8)?,
+        row.try_get(9)?,
+        row.try_get(10)?,
+        row.try_get(11)?,
+        row.try_get(12)?,
+        row.try_get(13)?,
+        row.try_get(14)?,
+    );
+    Ok(series_window(row.try_get(0)?, columns))
+}
+
 impl HarvestStore for PostgresStore {
     async fn record_harvest(&self, batch: &RecordHarvestRequest) -> Result<u64> {
         self.record_batch(batch).await
@@ -117,8 +138,8 @@ impl HarvestStore for PostgresStore {
         .fetch_optional(&self.reader)
         .await?
         .ok_or_else(|| StoreError::NotFound(format!("machine {vm}")))?;
-        let rows = self.windows(&VMS, SERIES_COLUMNS, "", key, range).await?;
-        let windows = without_folded_vm(rows.iter().map(series_window).collect::<sqlx::Result<_>>()?);
+        let rows = self.windows(&VMS, &format!("r.hour, {SERIES_COLUMNS}"), "", key, range).await?;
+        let windows = without_folded_vm(rows.iter().map(get_series_window).collect::<sqlx::Result<_>>()?);
         Ok(StreamHistoryResponse { vm_id: vm.to_string(), vm_name, host_id, windows })
     }
 

@@ -12,6 +12,10 @@ use super::{Connection, Database, Row, SqlStore, counter, fields};
 use crate::store::{AgentStore, Change, Result, SignOfLife, StoreError, StoredAgent, check_etag, etag};
 use crate::time::duration_to_ns;
 
+/// By their names, never `*`: a column that a newer registry adds must not change what this one's prepared statements return.
+const COLUMNS: &str = "agent_id, kind, name, version, instance_id, address, admin_address, capabilities, labels, ordered_labels, interval_ns,
+    ordered_interval_ns, registered_at, last_seen_at, decommissioned_at, generation, findings";
+
 /// Signs of life in one statement.
 const SIGNS: usize = 500;
 
@@ -101,7 +105,7 @@ async fn add_likenesses(connection: &mut Connection, agents: &mut [StoredAgent])
 }
 
 async fn find(connection: &mut Connection, agent_id: &str) -> Result<Option<StoredAgent>> {
-    let row = sqlx::query("SELECT * FROM agents WHERE agent_id = $1")
+    let row = sqlx::query(sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM agents WHERE agent_id = $1")))
         .bind(agent_id)
         .fetch_optional(&mut *connection)
         .await?;
@@ -235,7 +239,8 @@ impl AgentStore for SqlStore {
     }
 
     async fn agents(&self, after: &str, kinds: &[AgentKind], limit: u32) -> Result<Vec<StoredAgent>> {
-        let mut query = QueryBuilder::<Database>::new("SELECT * FROM agents WHERE agent_id > ");
+        let mut query =
+            QueryBuilder::<Database>::new(format!("SELECT {COLUMNS} FROM agents WHERE agent_id > "));
         query.push_bind(after);
         if !kinds.is_empty() {
             query.push(" AND kind IN (");

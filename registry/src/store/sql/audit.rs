@@ -6,9 +6,13 @@ use sqlx::QueryBuilder;
 use super::{Database, SqlStore, fields};
 use crate::store::{AuditFilter, AuditStore, Change, Result};
 
+/// By their names, never `*`: a column that a newer registry adds must not change what this one's prepared statements return.
+const COLUMNS: &str = "event_id, at, author, action, subject, reason, before_json, after_json";
+
 impl AuditStore for SqlStore {
     async fn audit_events(&self, filter: &AuditFilter, limit: u32) -> Result<Vec<AuditEvent>> {
-        let mut query = QueryBuilder::<Database>::new("SELECT * FROM audit_events WHERE event_id < ");
+        let mut query =
+            QueryBuilder::<Database>::new(format!("SELECT {COLUMNS} FROM audit_events WHERE event_id < "));
         query.push_bind(filter.before.map_or(i64::MAX, fields::figure));
         if !filter.subject.is_empty() {
             query.push(" AND subject = ").push_bind(&filter.subject);

@@ -11,8 +11,15 @@ use crate::store::hints::BOUNDARY_REVISION;
 use crate::store::{BoundaryStore, Change, Result, StoreError, check_etag, etag};
 use crate::time::instant_from_ns;
 
-const COLUMNS_OF_CURRENT: &str =
-    "SELECT v.* FROM boundaries b JOIN boundary_versions v ON v.revision = b.revision";
+/// By their names, never `*`: a column that a newer registry adds must not change what this one's prepared statements return.
+const COLUMNS: &str = "v.revision, v.scope, v.version, v.fields, v.author, v.reason, v.updated_at, v.deleted";
+
+/// Current versions alone.
+fn select_current() -> QueryBuilder<Database> {
+    QueryBuilder::new(format!(
+        "SELECT {COLUMNS} FROM boundaries b JOIN boundary_versions v ON v.revision = b.revision"
+    ))
+}
 
 fn get_boundary(row: &Row) -> sqlx::Result<Boundary> {
     let version = fields::get_count(row, "version")?;
@@ -37,10 +44,12 @@ fn get_change(row: &Row) -> sqlx::Result<(u64, Boundary)> {
 
 /// The newest version of a scope, be it one that removed the boundary.
 async fn newest(connection: &mut Connection, scope: &str) -> Result<Option<Boundary>> {
-    let row = sqlx::query("SELECT * FROM boundary_versions WHERE scope = $1 ORDER BY version DESC LIMIT 1")
-        .bind(scope)
-        .fetch_optional(connection)
-        .await?;
+    let row = sqlx::query(sqlx::AssertSqlSafe(format!(
+        "SELECT {COLUMNS} FROM boundary_versions v WHERE scope = $1 ORDER BY version DESC LIMIT 1"
+    )))
+    .bind(scope)
+    .fetch_optional(connection)
+    .await?;
     Ok(row.as_ref().map(get_boundary).transpose()?)
 }
 
@@ -147,7 +156,7 @@ impl BoundaryStore for SqlStore {
     }
 
     async fn boundaries_at(&self, scopes: &[Scope]) -> Result<Vec<Boundary>> {
-        let mut query = QueryBuilder::<Database>::new(COLUMNS_OF_CURRENT);
+        let mut query = select_current();
         query.push(" WHERE b.scope IN (");
         let mut list = query.separated(", ");
         for scope in scopes {
@@ -164,7 +173,7 @@ impl BoundaryStore for SqlStore {
     }
 
     async fn boundaries(&self, after: &str, limit: u32) -> Result<Vec<Boundary>> {
-        let mut query = QueryBuilder::<Database>::new(COLUMNS_OF_CURRENT);
+        let mut query = select_current();
         query.push(" WHERE b.scope > ").push_bind(after);
         query.push(" ORDER BY b.scope LIMIT ").push_bind(i64::from(limit));
         let rows = query.build().fetch_all(&self.reader).await?;
@@ -172,9 +181,7 @@ impl BoundaryStore for SqlStore {
     }
 
     async fn boundary_versions(&self, scope: &Scope, before: u64, limit: u32) -> Result<Vec<Boundary>> {
-        let rows = sqlx::query(
-            "SELECT * FROM boundary_versions WHERE scope = $1 AND version < $2 ORDER BY version DESC LIMIT $3",
-        )
+        let rows = sqlx::query(sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM boundary_versions v WHERE scope = $1 AND version < $2 ORDER BY version DESC LIMIT $3")))
         .bind(scope.to_string())
         .bind(fields::figure(before))
         .bind(i64::from(limit))
@@ -187,7 +194,7 @@ impl BoundaryStore for SqlStore {
         // The revision must be that of these boundaries.
         let mut transaction = self.begin_view().await?;
         let revision = counter(&mut *transaction, BOUNDARY_REVISION).await?;
-        let mut query = QueryBuilder::<Database>::new(COLUMNS_OF_CURRENT);
+        let mut query = select_current();
         query.push(" ORDER BY b.scope");
         let rows = query.build().fetch_all(&mut *transaction).await?;
         transaction.commit().await?;
@@ -195,12 +202,13 @@ impl BoundaryStore for SqlStore {
     }
 
     async fn boundary_changes(&self, after: u64, limit: u32) -> Result<Vec<(u64, Boundary)>> {
-        let rows =
-            sqlx::query("SELECT * FROM boundary_versions WHERE revision > $1 ORDER BY revision LIMIT $2")
-                .bind(fields::figure(after))
-                .bind(i64::from(limit))
-                .fetch_all(&self.reader)
-                .await?;
+        let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "SELECT {COLUMNS} FROM boundary_versions v WHERE revision > $1 ORDER BY revision LIMIT $2"
+        )))
+        .bind(fields::figure(after))
+        .bind(i64::from(limit))
+        .fetch_all(&self.reader)
+        .await?;
         Ok(rows.iter().map(get_change).collect::<sqlx::Result<_>>()?)
     }
 

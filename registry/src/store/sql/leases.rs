@@ -19,7 +19,9 @@ const HOLDS: &str = "l.state IN (1, 2)";
 /// Leases with what is known of their consumers: the newest window that began at `$1` or later, if it was on the lease's host.
 fn select(now: Moment) -> QueryBuilder<Database> {
     let mut query = QueryBuilder::new(
-        "SELECT l.*, r.rss_mean AS consumer_rss, r.harvestable AS consumer_harvestable,
+        "SELECT l.lease_key, l.lease_id, l.sequence, l.host_id, l.consumer_vm, l.bytes, l.state, l.holder, l.idempotency_key,
+             l.request, l.created_at, l.expires_at, l.revoke_reason, l.revoke_at, l.ended_at,
+             r.rss_mean AS consumer_rss, r.harvestable AS consumer_harvestable,
              (SELECT CAST(coalesce(sum(o.bytes), 0) AS BIGINT) FROM leases o WHERE o.consumer_vm = l.consumer_vm AND o.state IN (1, 2)
               AND o.host_id = l.host_id AND o.lease_key < l.lease_key) AS bytes_before
          FROM leases l

@@ -7,6 +7,9 @@ use uuid::Uuid;
 use super::{Database, Row, SqlStore, fields};
 use crate::store::{ModelStore, Result};
 
+/// By their names, never `*`: a column that a newer registry adds must not change what this one's prepared statements return.
+const COLUMNS: &str = "vm_id, host_id, model_version, taken_at, state, checksum";
+
 /// Snapshots that are removed in one step.
 const AT_ONCE: i64 = 200;
 
@@ -55,9 +58,9 @@ impl ModelStore for SqlStore {
         after: Option<Uuid>,
         limit: u32,
     ) -> Result<Vec<ModelSnapshot>> {
-        let rows = sqlx::query(
-            "SELECT * FROM model_snapshots WHERE host_id = $1 AND vm_id > $2 ORDER BY vm_id LIMIT $3",
-        )
+        let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "SELECT {COLUMNS} FROM model_snapshots WHERE host_id = $1 AND vm_id > $2 ORDER BY vm_id LIMIT $3"
+        )))
         .bind(host_id)
         .bind(after.map(|vm| vm.as_bytes().to_vec()).unwrap_or_default())
         .bind(i64::from(limit))
@@ -67,7 +70,8 @@ impl ModelStore for SqlStore {
     }
 
     async fn snapshots_of(&self, vms: &[Uuid]) -> Result<Vec<ModelSnapshot>> {
-        let mut query = QueryBuilder::<Database>::new("SELECT * FROM model_snapshots WHERE vm_id IN (");
+        let mut query =
+            QueryBuilder::<Database>::new(format!("SELECT {COLUMNS} FROM model_snapshots WHERE vm_id IN ("));
         let mut list = query.separated(", ");
         for vm in vms {
             list.push_bind(vm.as_bytes().to_vec());

@@ -38,32 +38,38 @@ pub(super) fn get_vm_rollup(row: &Row) -> sqlx::Result<VmRollup> {
     })
 }
 
-/// The columns of a window without its machine and its host, in the order of [`series_window`].
-pub(super) const SERIES_COLUMNS: &str = "r.hour, r.offset_s, r.window_s, r.readings, r.quality, r.allocated, r.rss_max, r.rss_mean,
+/// The columns of a window without its hour, its machine and its host, in the order of [`SeriesColumns`].
+pub(super) const SERIES_COLUMNS: &str = "r.offset_s, r.window_s, r.readings, r.quality, r.allocated, r.rss_max, r.rss_mean,
     r.demand_max, r.demand_mean, r.predicted_rss, r.predicted_demand, r.harvestable, r.reclaimable, r.maximum";
 
-/// A window without its machine and its host. Columns go by their places: there are many rows.
-pub(super) fn series_window(row: &Row) -> sqlx::Result<VmRollup> {
-    let bytes = |place: usize| Ok::<_, sqlx::Error>(row.try_get::<Option<i64>, _>(place)?.map(fields::count));
-    let (hour, offset): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-    let length: Option<i64> = row.try_get(2)?;
-    Ok(VmRollup {
+/// An optional figure.
+type Figure = Option<i64>;
+/// What is in them. They go by their places: there are many.
+#[rustfmt::skip]
+pub(super) type SeriesColumns =
+    (i64, Option<i64>, i64, i32, Figure, Figure, Figure, Figure, Figure, Figure, Figure, Figure, Figure, Figure);
+
+/// A window without its machine and its host.
+pub(super) fn series_window(hour: i64, columns: SeriesColumns) -> VmRollup {
+    let bytes = |figure: Figure| figure.map(fields::count);
+    let (offset, length, readings, quality, ..) = columns;
+    VmRollup {
         window_start: Some(prost_types::Timestamp { seconds: hour * 3600 + offset, nanos: 0 }),
         window: Some(prost_types::Duration { seconds: length.unwrap_or(USUAL_WINDOW_S), nanos: 0 }),
-        readings: fields::small(row.try_get(3)?),
-        quality: row.try_get(4)?,
-        allocated_bytes: bytes(5)?,
-        rss_max_bytes: bytes(6)?,
-        rss_mean_bytes: bytes(7)?,
-        demand_max_bytes: bytes(8)?,
-        demand_mean_bytes: bytes(9)?,
-        predicted_rss_bytes: bytes(10)?,
-        predicted_demand_bytes: bytes(11)?,
-        harvestable_bytes: bytes(12)?,
-        reclaimable_bytes: bytes(13)?,
-        maximum_bytes: bytes(14)?,
+        readings: fields::small(readings),
+        quality,
+        allocated_bytes: bytes(columns.4),
+        rss_max_bytes: bytes(columns.5),
+        rss_mean_bytes: bytes(columns.6),
+        demand_max_bytes: bytes(columns.7),
+        demand_mean_bytes: bytes(columns.8),
+        predicted_rss_bytes: bytes(columns.9),
+        predicted_demand_bytes: bytes(columns.10),
+        harvestable_bytes: bytes(columns.11),
+        reclaimable_bytes: bytes(columns.12),
+        maximum_bytes: bytes(columns.13),
         ..VmRollup::default()
-    })
+    }
 }
 
 pub(super) fn get_host_rollup(row: &Row) -> sqlx::Result<HostRollup> {

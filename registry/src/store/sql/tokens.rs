@@ -7,6 +7,9 @@ use super::{Connection, Row, SqlStore, fields};
 use crate::store::{Change, NewToken, Result, StoreError, TokenStore};
 use crate::token::audit_json;
 
+/// By their names, never `*`: a column that a newer registry adds must not change what this one's prepared statements return.
+const COLUMNS: &str = "token_key, token_id, name, role, created_at, expires_at, last_used_at, revoked_at";
+
 fn get_token(row: &Row) -> sqlx::Result<Token> {
     Ok(Token {
         token_id: row.try_get("token_id")?,
@@ -20,7 +23,7 @@ fn get_token(row: &Row) -> sqlx::Result<Token> {
 }
 
 async fn find(connection: &mut Connection, token_id: &str) -> Result<Token> {
-    let row = sqlx::query("SELECT * FROM tokens WHERE token_id = $1")
+    let row = sqlx::query(sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM tokens WHERE token_id = $1")))
         .bind(token_id)
         .fetch_optional(connection)
         .await?
@@ -69,20 +72,23 @@ impl TokenStore for SqlStore {
     }
 
     async fn tokens(&self, before: u64, limit: u32) -> Result<Vec<(u64, Token)>> {
-        let rows = sqlx::query("SELECT * FROM tokens WHERE token_key < $1 ORDER BY token_key DESC LIMIT $2")
-            .bind(fields::figure(before))
-            .bind(i64::from(limit))
-            .fetch_all(&self.reader)
-            .await?;
+        let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "SELECT {COLUMNS} FROM tokens WHERE token_key < $1 ORDER BY token_key DESC LIMIT $2"
+        )))
+        .bind(fields::figure(before))
+        .bind(i64::from(limit))
+        .fetch_all(&self.reader)
+        .await?;
         let get = |row: &Row| Ok((fields::get_count(row, "token_key")?, get_token(row)?));
         Ok(rows.iter().map(get).collect::<sqlx::Result<_>>()?)
     }
 
     async fn token_by_hash(&self, secret_hash: &[u8; 32]) -> Result<Option<Token>> {
-        let row = sqlx::query("SELECT * FROM tokens WHERE secret_hash = $1")
-            .bind(secret_hash.as_slice())
-            .fetch_optional(&self.reader)
-            .await?;
+        let row =
+            sqlx::query(sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM tokens WHERE secret_hash = $1")))
+                .bind(secret_hash.as_slice())
+                .fetch_optional(&self.reader)
+                .await?;
         Ok(row.as_ref().map(get_token).transpose()?)
     }
 

@@ -9,6 +9,11 @@ use super::{Connection, Database, Row, SqlStore, counter, fields, raise_counter}
 use crate::store::hints::VIOLATION_SEQUENCE;
 use crate::store::{Change, Result, StoreError, ViolationFilter, ViolationStore};
 
+/// By their names, never `*`: a column that a newer registry adds must not change what this one's prepared statements return.
+const COLUMNS: &str = "violation_key, violation_id, sequence, revision, vm_id, vm_name, host_id, kind, signal, state, opened_at, closed_at,
+    predicted, actual, overshoot, overshoot_ratio, allocated, horizon_ns, target_violation_rate, model_version, boundary_version,
+    close_reason, traceparent, acknowledged_by, acknowledged_at, note, explained_by, explained_at, explanation";
+
 /// A report replaces a stored one where it is newer and does not go back from closed to open. What names the episode stays.
 const UPSERT: &str = "INSERT INTO violations (violation_id, sequence, revision, predictor_id, vm_id, vm_name, host_id, kind, signal,
         state, opened_at, closed_at, predicted, actual, overshoot, overshoot_ratio, allocated, horizon_ns,
@@ -71,11 +76,12 @@ fn get_count(row: &Row) -> sqlx::Result<ViolationCount> {
 }
 
 async fn find(connection: &mut Connection, violation_id: &str) -> Result<Violation> {
-    let row = sqlx::query("SELECT * FROM violations WHERE violation_id = $1")
-        .bind(violation_id)
-        .fetch_optional(&mut *connection)
-        .await?
-        .ok_or_else(|| StoreError::NotFound(format!("violation {violation_id}")))?;
+    let row =
+        sqlx::query(sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM violations WHERE violation_id = $1")))
+            .bind(violation_id)
+            .fetch_optional(&mut *connection)
+            .await?
+            .ok_or_else(|| StoreError::NotFound(format!("violation {violation_id}")))?;
     let mut violation = get_violation(&row)?;
     let points: Option<Vec<u8>> =
         sqlx::query_scalar("SELECT points FROM violation_series WHERE violation_key = $1")
@@ -200,7 +206,7 @@ impl ViolationStore for SqlStore {
     }
 
     async fn violations(&self, filter: &ViolationFilter, limit: u32) -> Result<Vec<Violation>> {
-        let mut query = QueryBuilder::<Database>::new("SELECT * FROM violations WHERE true");
+        let mut query = QueryBuilder::<Database>::new(format!("SELECT {COLUMNS} FROM violations WHERE true"));
         match filter.state {
             // Spelled out, so that the index over open violations serves.
             Some(ViolationState::Open) => drop(query.push(" AND state = 1")),
@@ -279,19 +285,23 @@ impl ViolationStore for SqlStore {
         // The sequence must be that of these violations.
         let mut transaction = self.begin_view().await?;
         let sequence = counter(&mut *transaction, VIOLATION_SEQUENCE).await?;
-        let rows = sqlx::query("SELECT * FROM violations WHERE state = 1 ORDER BY opened_at, violation_id")
-            .fetch_all(&mut *transaction)
-            .await?;
+        let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "SELECT {COLUMNS} FROM violations WHERE state = 1 ORDER BY opened_at, violation_id"
+        )))
+        .fetch_all(&mut *transaction)
+        .await?;
         transaction.commit().await?;
         Ok((sequence, rows.iter().map(get_violation).collect::<sqlx::Result<_>>()?))
     }
 
     async fn violation_changes(&self, after: u64, limit: u32) -> Result<Vec<(u64, Violation)>> {
-        let rows = sqlx::query("SELECT * FROM violations WHERE sequence > $1 ORDER BY sequence LIMIT $2")
-            .bind(fields::figure(after))
-            .bind(i64::from(limit))
-            .fetch_all(&self.reader)
-            .await?;
+        let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "SELECT {COLUMNS} FROM violations WHERE sequence > $1 ORDER BY sequence LIMIT $2"
+        )))
+        .bind(fields::figure(after))
+        .bind(i64::from(limit))
+        .fetch_all(&self.reader)
+        .await?;
         Ok(rows.iter().map(get_change).collect::<sqlx::Result<_>>()?)
     }
 

@@ -7,7 +7,9 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite};
 use uuid::Uuid;
 
-use super::rollups::{SERIES_COLUMNS, get_coverage, get_host_rollup, get_vm_rollup, series_window};
+use super::rollups::{
+    SERIES_COLUMNS, SeriesColumns, get_coverage, get_host_rollup, get_vm_rollup, series_window,
+};
 use super::{SqliteStore, fields};
 use crate::history::{without_folded_host, without_folded_vm};
 use crate::store::{HarvestStore, Range, Result, StoreError, Stored};
@@ -55,6 +57,35 @@ impl SqliteStore {
         Ok(rows)
     }
 
+    /// A machine's windows over a range, an hour's in one row: a row by itself costs more than what is in it.
+    async fn series(&self, vm: i64, range: Range) -> Result<Vec<VmRollup>> {
+        let hours = HOURS.replace("rollups", "vm_rollups");
+        let sql = format!(
+            "{hours} SELECT hour, (SELECT json_group_array(json_array({SERIES_COLUMNS})) FROM vm_rollups r
+                 WHERE r.hour = hours.hour AND r.vm_key = $3
+                 AND r.hour * 3600 + r.offset_s >= $4 AND r.hour * 3600 + r.offset_s < $5)
+             FROM hours WHERE hour IS NOT NULL"
+        );
+        let rows: Vec<(i64, String)> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
+            .bind(range.from_s.div_euclid(3600))
+            .bind(range.to_s.div_euclid(3600))
+            .bind(vm)
+            .bind(range.from_s)
+            .bind(range.to_s)
+            .fetch_all(&self.reader)
+            .await?;
+        let mut windows = Vec::new();
+        for (hour, json) in rows {
+            let columns: Vec<SeriesColumns> =
+                serde_json::from_str(&json).map_err(|error| sqlx::Error::Decode(error.into()))?;
+            windows.extend(columns.into_iter().map(|columns| series_window(hour, columns)));
+            if windows.len() > range.limit {
+                return Err(StoreError::TooMany(range.limit));
+            }
+        }
+        Ok(windows)
+    }
+
     async fn prune_table(&self, delete: String, before: i64) -> Result<u64> {
         let mut transaction = self.begin().await?;
         let gone = sqlx::query(sqlx::AssertSqlSafe(delete))
@@ -93,9 +124,7 @@ impl HarvestStore for SqliteStore {
         .fetch_optional(&self.reader)
         .await?
         .ok_or_else(|| StoreError::NotFound(format!("machine {vm}")))?;
-        let select = format!("SELECT {SERIES_COLUMNS}");
-        let rows = self.windows("vm_rollups", "vm_key", &select, "", key, range).await?;
-        let windows = without_folded_vm(rows.iter().map(series_window).collect::<sqlx::Result<_>>()?);
+        let windows = without_folded_vm(self.series(key, range).await?);
         Ok(StreamHistoryResponse { vm_id: vm.to_string(), vm_name, host_id, windows })
     }
 
