@@ -79,7 +79,7 @@ impl Running {
 ///
 /// # Errors
 /// An address is taken, or a URL is wrong.
-pub fn start(settings: Settings, stop: Stop) -> anyhow::Result<Running> {
+pub fn start(settings: &Settings, stop: &Stop) -> anyhow::Result<Running> {
     let common = &settings.common;
     let bound = bind("--listen", settings.listen)?;
     let admin_bound = bind("--admin-listen", common.admin_listen)?;
@@ -87,24 +87,24 @@ pub fn start(settings: Settings, stop: Stop) -> anyhow::Result<Running> {
 
     let metrics = Metrics::new(&SERVICE)?;
     let readiness = Readiness::default();
-    let mesh = common.mesh.start(&metrics, &stop)?;
+    let mesh = common.mesh.start(&metrics, stop)?;
     let app = App {
         live: Live::new(settings.predictor.len(), common.mesh_clock()?),
         upstream: Upstream::new(&settings.registry, &settings.predictor, mesh.as_ref(), &metrics)
             .context("--registry or --predictor")?,
     };
-    let admin = AdminServer::new(&metrics, &readiness, &stop);
-    feed(&settings, &app, &metrics, &readiness, &stop)?;
-    let me = identity(&settings, address, admin_address);
+    let admin = AdminServer::new(&metrics, &readiness, stop);
+    feed(settings, &app, &metrics, &readiness, stop)?;
+    let me = identity(settings, address, admin_address);
     let registry = app.upstream.registry.clone();
     stop.spawn("membership", membership::keep(registry, me, Vec::new, |_| {}, stop.clone()));
 
     let guard = HostGuard::new(address, &settings.allowed_host, &settings.cors_origin);
-    let access = Access::start(&settings.access, &app.upstream.registry, &stop);
+    let access = Access::start(&settings.access, &app.upstream.registry, stop);
     let origins = settings.cors_origin.clone();
     let tls = settings.access.tls()?;
     if let Some(tls) = &tls {
-        tls.keep_fresh(&metrics, &stop);
+        tls.keep_fresh(&metrics, stop);
     }
     let scheme = if tls.is_some() { "https" } else { "http" };
     let whole = server(&app, &access, &metrics)
@@ -132,7 +132,7 @@ pub fn start(settings: Settings, stop: Stop) -> anyhow::Result<Running> {
 /// # Errors
 /// An address is taken, a URL is wrong, or the server broke.
 pub async fn run(settings: Settings, stop: Stop) -> anyhow::Result<()> {
-    start(settings, stop)?.finished().await
+    start(&settings, &stop)?.finished().await
 }
 
 fn server(app: &App, access: &Access, metrics: &Metrics) -> RpcServer {

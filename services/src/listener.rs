@@ -75,4 +75,14 @@ mod tests {
             )
         );
     }
+
+    #[tokio::test]
+    async fn hundreds_that_come_at_once_find_room() {
+        let bound = bind("--listen", SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let connect = |_| tokio::net::TcpStream::connect(bound.address);
+        // Nobody accepts them; those that find no room would wait for it in vain.
+        let all = futures::future::join_all((0..500).map(connect));
+        let connected = tokio::time::timeout(std::time::Duration::from_secs(20), all).await.unwrap();
+        assert!(connected.iter().all(Result::is_ok));
+    }
 }

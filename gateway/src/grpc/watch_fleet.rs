@@ -207,7 +207,7 @@ mod tests {
             snapshots: published.subscribe(),
             sent: Some(Arc::clone(&published.borrow())),
             // Nothing would come for an hour.
-            sent_at: Instant::now() + Duration::from_secs(3600),
+            sent_at: Instant::now() + Duration::from_hours(1),
             wanted,
             waiting: VecDeque::new(),
         };

@@ -75,7 +75,7 @@ impl Mesh {
             ["--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--registry-poll=50ms"].map(Into::into),
         );
         args.extend(flags.iter().map(|flag| (*flag).to_owned()));
-        let gateway = start(Settings::parse_from(args), stop.clone()).unwrap();
+        let gateway = start(&Settings::parse_from(args), &stop).unwrap();
         Self { registry, predictors, gateway, stop }
     }
 

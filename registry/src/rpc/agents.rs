@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use memharvest_proto::collector::v1::{Finding, Severity};
 use memharvest_proto::registry::v1::agent_service_server::AgentService;
 use memharvest_proto::registry::v1::{
     Agent, AgentKind, AgentState, DecommissionAgentRequest, DecommissionAgentResponse, GetAgentRequest,
@@ -15,7 +16,7 @@ use memharvest_services::tls::identity::Role;
 use tonic::{Request, Response, Status};
 
 use super::now_ns;
-use crate::check::{Check, MAX_TEXT};
+use crate::check::{Check, MAX_NOTE, MAX_TEXT};
 use crate::page::Page;
 use crate::presence::{Heartbeat, Presence};
 use crate::store::{Store, StoreError, StoredAgent};
@@ -76,6 +77,20 @@ fn role_of(kind: AgentKind) -> Option<Role> {
         AgentKind::Gateway => Some(Role::Gateway),
         AgentKind::Registry => Some(Role::Registry),
     }
+}
+
+fn check_finding(check: &mut Check, finding: &Finding) {
+    check.id_or_empty("host_id", &finding.host_id);
+    if !finding.vm_id.is_empty() {
+        check.vm("vm_id", &finding.vm_id);
+    }
+    check.text("vm_name", &finding.vm_name, MAX_TEXT);
+    check.that(!finding.code.is_empty(), "code", "must be given");
+    check.text("code", &finding.code, MAX_TEXT);
+    check.that(Severity::try_from(finding.severity).is_ok(), "severity", "must be a known one");
+    check.text("cause", &finding.cause, MAX_NOTE);
+    check.text("cure", &finding.cure, MAX_NOTE);
+    check.instant_or_none("since", finding.since.as_ref());
 }
 
 fn check_interval(check: &mut Check, field: &str, interval: Option<&prost_types::Duration>) -> Option<i64> {
@@ -144,7 +159,11 @@ impl<S: Store> AgentService for AgentRpc<S> {
         let request = request.into_inner();
         let mut check = Check::default();
         check.id("agent_id", &request.agent_id);
+        check.text("instance_id", &request.instance_id, MAX_TEXT);
         check.that(request.findings.len() <= MAX_FINDINGS, "findings", "must be at most 10000");
+        for (i, finding) in request.findings.iter().take(MAX_FINDINGS).enumerate() {
+            check.nested(|| format!("findings[{i}]"), |check| check_finding(check, finding));
+        }
         check.done()?;
         let (agent_id, instance_id) = (&request.agent_id, &request.instance_id);
         let mut taken = self.presence().heartbeat(agent_id, instance_id, request.findings.clone(), now_ns());
@@ -191,16 +210,12 @@ impl<S: Store> AgentService for AgentRpc<S> {
     ) -> Result<Response<ListAgentsResponse>, Status> {
         let request = request.into_inner();
         let mut check = Check::default();
-        check.that(
-            request.kinds().all(|kind| kind != AgentKind::Unspecified),
-            "kinds",
-            "must be known kinds",
-        );
-        check.that(
-            request.states().all(|state| state != AgentState::Unspecified),
-            "states",
-            "must be known states",
-        );
+        // What is not known the iterators of prost pass over.
+        let known = |kind: &i32| AgentKind::try_from(*kind).is_ok_and(|kind| kind != AgentKind::Unspecified);
+        check.that(request.kinds.iter().all(known), "kinds", "must be known kinds");
+        let known =
+            |state: &i32| AgentState::try_from(*state).is_ok_and(|state| state != AgentState::Unspecified);
+        check.that(request.states.iter().all(known), "states", "must be known states");
         check.done()?;
         let kinds: Vec<AgentKind> = request.kinds().collect();
         let states: Vec<AgentState> = request.states().collect();
@@ -241,6 +256,7 @@ impl<S: Store> AgentService for AgentRpc<S> {
         let paths = request.update_mask.map(|mask| mask.paths).unwrap_or_default();
         let mut check = Check::default();
         check.id("agent.agent_id", &agent.agent_id);
+        check.text("agent.etag", &agent.etag, MAX_TEXT);
         check.that(!paths.is_empty(), "update_mask", "must name what changes: labels, interval");
         for path in &paths {
             let known = ["labels", "interval"].contains(&path.as_str());

@@ -13,7 +13,13 @@ pub(super) const MAX_RECORDS: usize = 20_000;
 /// Longest window, in seconds.
 const MAX_WINDOW_S: i64 = 86_400;
 
-/// Most readings in a window: one a microsecond would not reach it.
+/// Most readings in a window: ten a second for a day come near it.
+const MAX_READINGS: u32 = 1_000_000;
+
+/// Most machines on a host.
+const MAX_VMS: u32 = 100_000;
+
+/// Most judged forecasts: as many as a column holds.
 const MAX_COUNT: u64 = i64::MAX as u64;
 
 /// Fields that are wrong are told up to here; a batch of thousands would make an endless message.
@@ -67,6 +73,7 @@ fn check_vm(check: &mut Check, vm: &VmRollup) {
     check.id("host_id", &vm.host_id);
     check_window(check, vm.window_start.as_ref(), vm.window.as_ref());
     check.that(Quality::try_from(vm.quality).is_ok(), "quality", "must be a known quality");
+    check.that(vm.readings <= MAX_READINGS, "readings", "must be at most 1000000");
     for (field, bytes) in [
         ("allocated_bytes", vm.allocated_bytes),
         ("maximum_bytes", vm.maximum_bytes),
@@ -87,6 +94,8 @@ fn check_host(check: &mut Check, host: &HostRollup) {
     check.id("host_id", &host.host_id);
     check.text("host_name", &host.host_name, MAX_TEXT);
     check_window(check, host.window_start.as_ref(), host.window.as_ref());
+    check.that(host.readings <= MAX_READINGS, "readings", "must be at most 1000000");
+    check.that(host.vms_running <= MAX_VMS, "vms_running", "must be at most 100000");
     for (field, bytes) in [
         ("total_bytes", host.total_bytes),
         ("available_min_bytes", host.available_min_bytes),

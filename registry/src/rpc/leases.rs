@@ -150,6 +150,7 @@ impl<S: Store> LeaseService for LeaseRpc<S> {
         let request = request.into_inner();
         let mut check = Check::default();
         check_lease_id(&mut check, &request.lease_id);
+        check.text("holder", &request.holder, MAX_TEXT);
         let ttl_ns = check_ttl(&mut check, request.ttl.as_ref());
         let consumer = check_consumer(&mut check, &request.consumer_vm_id);
         let now = self.now().await?;

@@ -182,7 +182,6 @@ async fn agents(round: &mut Round<'_, impl Visit>, host: &str) {
         cause: "no statistics period is set".into(),
         cure: "virsh dommemstat vm-1 --period 10 --live".into(),
         since: at(1_760_000_000),
-        ..Default::default()
     };
     let request =
         v1::HeartbeatRequest { agent_id: host.into(), instance_id: "a".into(), findings: vec![finding] };

@@ -59,7 +59,7 @@ async fn a_service_that_does_not_answer_costs_its_deadline_only() {
 #[tokio::test]
 #[expect(clippy::disallowed_methods, reason = "the server outlives the test's interest in it")]
 async fn a_channel_finds_a_service_that_comes_back() {
-    let server = TestServer::start(Limits::default(), PATIENCE).await;
+    let server = TestServer::start(Limits::default(), PATIENCE);
     let (address, client) = (server.address, server.client());
     client.clone().get_reading(ask("h1")).await.unwrap();
     server.stop.request();

@@ -12,7 +12,7 @@ use crate::support::{PATIENCE, TestServer, ask};
 #[tokio::test]
 #[expect(clippy::disallowed_methods, reason = "the test waits for the handle itself")]
 async fn calls_in_hand_are_finished_and_streams_end_with_a_reason() {
-    let server = TestServer::start(Limits::default(), PATIENCE).await;
+    let server = TestServer::start(Limits::default(), PATIENCE);
     let mut client = server.client();
     let mut readings = client.watch_readings(WatchReadingsRequest::default()).await.unwrap().into_inner();
     readings.message().await.unwrap().expect("the first reading");
@@ -37,7 +37,7 @@ async fn calls_in_hand_are_finished_and_streams_end_with_a_reason() {
 #[tokio::test]
 #[expect(clippy::disallowed_methods, reason = "the test waits for the handle itself")]
 async fn what_is_busy_at_the_deadline_is_cut_off() {
-    let server = TestServer::start(Limits::default(), Duration::from_millis(100)).await;
+    let server = TestServer::start(Limits::default(), Duration::from_millis(100));
     let mut slow = server.client();
     let slow = tokio::spawn(async move { slow.get_reading(ask("slow")).await });
     server.collector.entered.notified().await;

@@ -9,8 +9,7 @@ async fn plain_http_grpc_and_grpc_web_share_a_port() {
     let router = Router::new()
         .route("/hello", on_get(|| async { "hello" }))
         .fallback(|| async { (axum::http::StatusCode::NOT_FOUND, "no such page") });
-    let server =
-        TestServer::start_with(Limits::default(), PATIENCE, |server| server.http(router).grpc_web()).await;
+    let server = TestServer::start_with(Limits::default(), PATIENCE, |server| server.http(router).grpc_web());
 
     assert!(get(server.address, "/hello").1.ends_with("hello"));
     let (status, answer) = get(server.address, "/memharvest.collector.v1.CollectorService/GetReading");

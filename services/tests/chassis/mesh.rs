@@ -112,14 +112,13 @@ const SERVER: [&str; 2] = ["127.0.0.1", "memharvest://collector/h1"];
 const GATEWAY: [&str; 1] = ["memharvest://gateway/g"];
 
 impl Secured {
-    async fn start() -> Self {
+    fn start() -> Self {
         let (authority, folder) = (Authority::new(), tempfile::tempdir().unwrap());
         let tls = authority.member(&folder.path().join("server"), &SERVER);
         let (tell, refused) = mpsc::channel(16);
         let server = TestServer::start_with(Limits::default(), PATIENCE, |server| {
             server.mesh(Some(&tls)).tell_refusals(tell)
-        })
-        .await;
+        });
         tls.server().keep_fresh(&server.metrics, &server.stop);
         Self { authority, folder, server, refused }
     }
@@ -145,7 +144,7 @@ impl Secured {
 
 #[tokio::test]
 async fn a_member_makes_the_calls_of_its_role_and_no_others() {
-    let mut mesh = Secured::start().await;
+    let mut mesh = Secured::start();
     let gateway = mesh.member(&GATEWAY);
     let reading = mesh.client(&gateway).get_reading(ask("h1")).await.unwrap().into_inner().reading.unwrap();
     assert_eq!(reading.host_id, "h1");
@@ -170,7 +169,7 @@ async fn a_member_makes_the_calls_of_its_role_and_no_others() {
 
 #[tokio::test]
 async fn strangers_and_the_expired_are_refused_before_they_can_call() {
-    let mut mesh = Secured::start().await;
+    let mut mesh = Secured::start();
     let stranger = Authority::new();
     let foreign = mesh.folder.path().join("foreign");
     stranger.certify(&foreign, &GATEWAY, true);
@@ -199,7 +198,7 @@ async fn strangers_and_the_expired_are_refused_before_they_can_call() {
 
 #[tokio::test]
 async fn a_client_believes_the_right_name_and_the_right_role_alone() {
-    let mesh = Secured::start().await;
+    let mesh = Secured::start();
     let gateway = mesh.member(&GATEWAY);
     let status =
         mesh.client_of(&gateway, "localhost", Role::Collector).get_reading(ask("h1")).await.unwrap_err();
@@ -218,7 +217,7 @@ async fn a_client_believes_the_right_name_and_the_right_role_alone() {
 
 #[tokio::test]
 async fn new_files_serve_new_connections_and_old_ones_stay() {
-    let mesh = Secured::start().await;
+    let mesh = Secured::start();
     let gateway = mesh.member(&GATEWAY);
     let mut stream =
         mesh.client(&gateway).watch_readings(WatchReadingsRequest::default()).await.unwrap().into_inner();
@@ -247,7 +246,7 @@ async fn new_files_serve_new_connections_and_old_ones_stay() {
 /// A stream may be of years, the certificate that opened it is not.
 #[tokio::test]
 async fn a_connection_ends_with_the_certificate_that_opened_it() {
-    let mesh = Secured::start().await;
+    let mesh = Secured::start();
     let folder = mesh.folder.path().join("brief");
     let mut params = CertificateParams::default();
     params.subject_alt_names.push(SanType::URI(GATEWAY[0].try_into().unwrap()));
@@ -271,7 +270,7 @@ async fn a_connection_ends_with_the_certificate_that_opened_it() {
 /// What the authority has revoked opens nothing, and what it had opened is closed; all others go on.
 #[tokio::test]
 async fn a_revoked_certificate_opens_nothing_and_its_streams_end() {
-    let mut mesh = Secured::start().await;
+    let mut mesh = Secured::start();
     let folder = |name: &str| mesh.folder.path().join(name);
     let (stolen, kept) =
         (mesh.authority.member(&folder("stolen"), &GATEWAY), mesh.member(&["memharvest://gateway/other"]));

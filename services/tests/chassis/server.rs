@@ -22,7 +22,7 @@ async fn plain_channel(server: &TestServer) -> Channel {
 
 #[tokio::test]
 async fn answers_and_counts() {
-    let server = TestServer::start(Limits::default(), PATIENCE).await;
+    let server = TestServer::start(Limits::default(), PATIENCE);
     let reading = server.client().get_reading(ask("h1")).await.unwrap().into_inner().reading.unwrap();
     assert_eq!(reading.host_id, "h1");
     let status = server.client().get_reading(ask("invalid")).await.unwrap_err();
@@ -41,7 +41,7 @@ async fn answers_and_counts() {
 /// Clients in other languages look for the status of an error in the last headers of the stream.
 #[tokio::test]
 async fn an_error_is_all_told_in_headers() {
-    let server = TestServer::start(Limits::default(), PATIENCE).await;
+    let server = TestServer::start(Limits::default(), PATIENCE);
     let request =
         http::Request::post(format!("{}/memharvest.collector.v1.CollectorService/Diagnose", server.url()))
             .header("content-type", "application/grpc")
@@ -55,7 +55,7 @@ async fn an_error_is_all_told_in_headers() {
 
 #[tokio::test]
 async fn a_panic_is_an_internal_error_and_the_server_lives_on() {
-    let server = TestServer::start(Limits::default(), PATIENCE).await;
+    let server = TestServer::start(Limits::default(), PATIENCE);
     assert_eq!(server.client().get_reading(ask("panic")).await.unwrap_err().code(), Code::Internal);
     assert!(server.client().get_reading(ask("h1")).await.is_ok());
 }
@@ -63,7 +63,7 @@ async fn a_panic_is_an_internal_error_and_the_server_lives_on() {
 #[tokio::test]
 async fn a_call_ends_at_the_shorter_of_both_deadlines() {
     let limits = Limits { unary_deadline: Duration::from_millis(100), ..Limits::default() };
-    let server = TestServer::start(limits, PATIENCE).await;
+    let server = TestServer::start(limits, PATIENCE);
     let status = server.client().get_reading(ask("slow")).await.unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded);
     assert!(
@@ -72,7 +72,7 @@ async fn a_call_ends_at_the_shorter_of_both_deadlines() {
         status.message()
     );
 
-    let server = TestServer::start(Limits::default(), PATIENCE).await;
+    let server = TestServer::start(Limits::default(), PATIENCE);
     let mut client = server.client();
     client.get_reading(ask("connect first: that takes time, too")).await.unwrap();
     let mut request = Request::new(ask("slow"));
@@ -93,7 +93,7 @@ async fn a_call_ends_at_the_shorter_of_both_deadlines() {
 #[expect(clippy::disallowed_methods, reason = "the test waits for the handle itself")]
 async fn load_beyond_the_limit_is_shed_at_once() {
     let limits = Limits { unary_in_flight: 1, streams_open: 1, ..Limits::default() };
-    let server = TestServer::start(limits, PATIENCE).await;
+    let server = TestServer::start(limits, PATIENCE);
     let mut slow = server.client();
     let slow = tokio::spawn(async move { slow.get_reading(ask("slow")).await });
     server.collector.entered.notified().await;
@@ -118,7 +118,7 @@ async fn load_beyond_the_limit_is_shed_at_once() {
 
 #[tokio::test]
 async fn health_knows_every_service() {
-    let server = TestServer::start(Limits::default(), PATIENCE).await;
+    let server = TestServer::start(Limits::default(), PATIENCE);
     let mut health = HealthClient::new(plain_channel(&server).await);
     for service in ["", "memharvest.collector.v1.CollectorService"] {
         let answer = health.check(HealthCheckRequest { service: service.into() }).await.unwrap();
@@ -130,7 +130,7 @@ async fn health_knows_every_service() {
 
 #[tokio::test]
 async fn reflects_what_is_served_and_nothing_else() {
-    let server = TestServer::start(Limits::default(), PATIENCE).await;
+    let server = TestServer::start(Limits::default(), PATIENCE);
     let expected = BTreeSet::from([
         "grpc.health.v1.Health".to_owned(),
         "memharvest.collector.v1.CollectorService".to_owned(),

@@ -82,12 +82,12 @@ pub(crate) struct TestServer {
 }
 
 impl TestServer {
-    pub(crate) async fn start(limits: Limits, drain_deadline: Duration) -> Self {
-        Self::start_with(limits, drain_deadline, |server| server).await
+    pub(crate) fn start(limits: Limits, drain_deadline: Duration) -> Self {
+        Self::start_with(limits, drain_deadline, |server| server)
     }
 
     #[expect(clippy::disallowed_methods, reason = "the test waits for the handle itself")]
-    pub(crate) async fn start_with(
+    pub(crate) fn start_with(
         limits: Limits,
         drain_deadline: Duration,
         change: impl FnOnce(RpcServer) -> RpcServer,

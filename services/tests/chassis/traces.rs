@@ -19,7 +19,7 @@ async fn a_trace_crosses_from_client_to_server_and_through_a_message() {
     let _subscriber = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
     assert_eq!(current_traceparent(), None);
 
-    let server = TestServer::start(Limits::default(), PATIENCE).await;
+    let server = TestServer::start(Limits::default(), PATIENCE);
     let outer = tracing::info_span!("reading");
     let (ours, theirs) = async {
         let ours = current_traceparent().unwrap();
