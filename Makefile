@@ -80,7 +80,7 @@ fresh-root: ## `make run` and `make test` on a clean Debian, with what the READM
 	@setup/install fresh-root
 	packaging/test_fresh_root $(ARGS)
 
-soak: ## kill the registry 50 times in the middle of its work, on both databases, and break its network and its disk (ten minutes)
+soak: ## kill the registry 50 times in the middle of its work, on both databases, and break its network and its disk (three minutes)
 	@setup/install test
 	SOAK_ROUNDS=50 cargo nextest run --locked -p memharvest-registry -E 'test(killed) | test(faults) | test(full_disk)' --no-capture $(ARGS)
 

@@ -59,12 +59,12 @@ async function scrolled(page: Page, url: string): Promise<{ frames: number[]; ro
         let last = performance.now();
         let top = 0;
         let down = true;
+        const end = element.scrollHeight - element.clientHeight;
         const step = () => {
           const now = performance.now();
           times.push(now - last);
           last = now;
           // Wheel-like at first, then leaps through the whole list and back: a frame in which nothing moves costs nothing.
-          const end = element.scrollHeight - element.clientHeight;
           if (top >= end || top <= 0) down = top <= 0;
           const leap = times.length < 240 ? 160 : 9_000;
           top = Math.min(end, Math.max(0, top + (down ? leap : -leap)));

@@ -1,7 +1,7 @@
 /** A real mesh: `memharvest up` on free ports, and further gateways of it that a test may stop and start. */
 
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, readdirSync } from 'node:fs';
+import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
@@ -42,7 +42,10 @@ export async function startMesh(flags: string[]): Promise<Mesh> {
   await until('hosts to be known', async () => ((await json(`${url}/api/v1/fleet`)) as { hosts: number }).hosts > 0 || undefined);
   return {
     url,
-    stop: () => stop(child),
+    stop: async () => {
+      await stop(child);
+      rmSync(data, { recursive: true, force: true });
+    },
     freeze: (program) => {
       const pid = childOf(child.pid, program);
       process.kill(pid, 'SIGSTOP');

@@ -36,12 +36,17 @@ class FleetState {
   retryAt = $state(0);
   /** When the last event came, by the wall clock. */
   heardAt = $state(0);
+  /** Of which hosts `hosts` tells: see `want`. */
+  told = $state('');
 
   #known = new Map<string, Host>();
   #failures = 0;
   #running: AbortController | undefined;
+  #asking: AbortController | undefined;
+  #wanted = '';
   #wake: (() => void) | undefined;
   #flushing = false;
+  #begins = '';
   #changed = false;
 
   /** Follows the fleet until `stop`. */
@@ -62,28 +67,45 @@ class FleetState {
     this.#wake?.();
   }
 
+  /** Of which hosts to be told: of one by its id, of all by `*`, of none by nothing; the sums always come. A thousand hosts that nobody
+   * looks at would cost a page more than everything that is looked at. */
+  want(hosts: string): void {
+    if (hosts === this.#wanted) return;
+    this.#wanted = hosts;
+    this.#asking?.abort();
+  }
+
+  /** Whether `hosts` has this one, if it is known at all. */
+  knows(id: string): boolean {
+    return this.told === '*' || this.told === id;
+  }
+
   host(id: string): Host | undefined {
     return this.hosts.find((host) => host.hostId === id);
   }
 
   async #follow(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
+      const asking = new AbortController();
+      this.#asking = asking;
+      const wanted = this.#wanted;
       try {
         let first = true;
         // The mesh's clock may have begun anew with its processes.
         if (this.#failures > 0) session.learn(await fleetApi.getSession({}, { signal }));
-        const events = fleetApi.watchFleet({ includeHosts: true, withoutVms: true }, { ...UNTIL_ABORTED, signal });
+        const request = { includeHosts: wanted !== '', withoutVms: true, hostId: wanted === '*' ? '' : wanted };
+        const events = fleetApi.watchFleet(request, { ...UNTIL_ABORTED, signal: AbortSignal.any([signal, asking.signal]) });
         for await (const event of events) {
           // What a restarted gateway no longer knows is not shown any longer.
-          if (first) {
-            this.#known.clear();
-            first = false;
-          }
-          this.#take(event);
+          if (first && wanted !== '') this.#known.clear();
+          this.#take(event, first ? wanted : undefined);
+          first = false;
         }
         throw new ConnectError('the gateway ended the stream', Code.Unavailable);
       } catch (error) {
         if (signal.aborted) return;
+        // Somebody looks at something else.
+        if (asking.signal.aborted) continue;
         this.#failures += 1;
         this.link = 'lost';
         this.reason = failure(error).text;
@@ -104,7 +126,11 @@ class FleetState {
     });
   }
 
-  #take(event: WatchFleetResponse): void {
+  #take(event: WatchFleetResponse, begins: string | undefined): void {
+    if (begins !== undefined) {
+      this.#begins = begins;
+      this.#changed = true;
+    }
     for (const { host } of event.updates) if (host) this.#known.set(host.hostId, host);
     for (const id of event.goneHostIds) this.#known.delete(id);
     this.#changed ||= event.updates.length > 0 || event.goneHostIds.length > 0;
@@ -123,6 +149,7 @@ class FleetState {
     this.link = 'live';
     if (!this.#changed) return;
     this.#changed = false;
+    this.told = this.#begins;
     this.hosts = [...this.#known.values()];
   }
 

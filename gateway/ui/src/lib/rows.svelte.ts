@@ -15,7 +15,9 @@ export function inMemory<T>(rows: T[]): Rows<T> {
   return { length: rows.length, at: (index) => rows[index] };
 }
 
-const PAGE = 200;
+const PAGE = 100;
+/** Rows on either side of those in sight that are there before somebody comes to them. */
+const AHEAD = 80;
 /** What only flies past is not fetched: a page is asked for when it is still in sight after so many milliseconds. */
 const SETTLE = 50;
 
@@ -32,7 +34,9 @@ export class PlacedRows<T> implements Rows<T> {
   #pages = new Map<number, T[]>();
   #asked = new Set<number>();
   #visible: [number, number] = [0, 0];
+  #near: [number, number] = [0, 0];
   #settling: ReturnType<typeof setTimeout> | undefined;
+  #stale = false;
   #generation = new AbortController();
   #fetch: (skip: number, size: number, signal: AbortSignal) => Promise<Part<T>>;
   /** Nothing was ever shown yet. */
@@ -53,20 +57,28 @@ export class PlacedRows<T> implements Rows<T> {
   }
 
   need(first: number, last: number): void {
-    const [from, to] = [Math.floor(first / PAGE), Math.floor(Math.max(first, last) / PAGE)];
-    this.#visible = [from, to];
-    if (this.#settling !== undefined || (this.#pages.has(from) && this.#pages.has(to))) return;
+    this.#visible = [Math.floor(first / PAGE), Math.floor(Math.max(first, last) / PAGE)];
+    this.#near = [Math.floor(Math.max(0, first - AHEAD) / PAGE), Math.floor(Math.min(this.#total - 1, last + AHEAD) / PAGE)];
+    if (this.#settling !== undefined || this.#missing().length === 0) return;
     this.#settling = setTimeout(() => {
       this.#settling = undefined;
-      const [first, last] = this.#visible;
-      for (let page = first; page <= last; page += 1) if (!this.#pages.has(page)) void this.#load(page);
+      if (this.#stale) this.refresh();
+      for (const page of this.#missing()) void this.#load(page);
     }, SETTLE);
+  }
+
+  #missing(): number[] {
+    const [from, to] = this.#near;
+    return Array.from({ length: Math.max(0, to - from + 1) }, (_, index) => from + index).filter((page) => !this.#pages.has(page));
   }
 
   /** Fetches anew what is in sight; what is on the screen stays until the answer is there. */
   refresh(): void {
+    // Not while somebody scrolls: then what he comes to is fetched, and fresh.
+    this.#stale = this.#settling !== undefined;
+    if (this.#stale) return;
     const [from, to] = this.#visible;
-    for (const page of this.#pages.keys()) if (page < from || page > to) this.#pages.delete(page);
+    for (const page of this.#pages.keys()) if (page < this.#near[0] || page > this.#near[1]) this.#pages.delete(page);
     for (let page = from; page <= to; page += 1) void this.#load(page);
   }
 
@@ -79,6 +91,7 @@ export class PlacedRows<T> implements Rows<T> {
     this.#pages.clear();
     this.#asked.clear();
     this.#visible = [0, 0];
+    this.#near = [0, 0];
     this.loading = true;
     void this.#load(0);
   }

@@ -4,7 +4,7 @@ import { ForwardRows, PlacedRows } from './rows.svelte';
 
 const numbers = (from: number, size: number) => Array.from({ length: size }, (_, index) => from + index);
 
-it('only what is in sight is fetched, and once', async () => {
+it('only what is in sight or near is fetched, and once', async () => {
   const fetch = vi.fn((skip: number, size: number) => Promise.resolve({ rows: numbers(skip, size), total: 30_000 }));
   const rows = new PlacedRows<number>(fetch);
   rows.restart();
@@ -13,10 +13,12 @@ it('only what is in sight is fetched, and once', async () => {
   rows.need(25_001, 25_041);
   expect(rows.at(25_010)).toBeUndefined();
   await vi.waitFor(() => expect(rows.at(25_010)).toBe(25_010));
-  expect(fetch.mock.calls.map(([skip]) => skip)).toEqual([0, 25_000]);
+  expect(fetch.mock.calls.map(([skip]) => skip)).toEqual([0, 24_900, 25_000, 25_100]);
+  // What is near waits until it is in sight.
   rows.refresh();
-  await vi.waitFor(() => expect(fetch).toHaveBeenCalledTimes(3));
-  expect(rows.at(0)).toBeUndefined();
+  await vi.waitFor(() => expect(fetch).toHaveBeenCalledTimes(5));
+  expect(fetch.mock.calls.at(-1)?.[0]).toBe(25_000);
+  expect([rows.at(0), rows.at(25_110)]).toEqual([undefined, 25_110]);
 });
 
 it('what flies past is not fetched', async () => {
@@ -26,7 +28,7 @@ it('what flies past is not fetched', async () => {
   await vi.waitFor(() => expect(rows.length).toBe(30_000));
   for (const first of [5_000, 10_000, 15_000, 25_000]) rows.need(first, first + 40);
   await vi.waitFor(() => expect(rows.at(25_010)).toBe(25_010));
-  expect(fetch.mock.calls.map(([skip]) => skip)).toEqual([0, 25_000]);
+  expect(fetch.mock.calls.map(([skip]) => skip)).toEqual([0, 24_900, 25_000, 25_100]);
 });
 
 it('an answer to an earlier question is not shown', async () => {
