@@ -14,6 +14,8 @@ const HOSTS = Number(process.env.DASHBOARD_BENCH_HOSTS ?? 1000);
 const VMS = Number(process.env.DASHBOARD_BENCH_VMS ?? 30);
 /** How long the page stays open for the heap, in seconds. */
 const OPEN_S = Number(process.env.DASHBOARD_BENCH_OPEN ?? 3600);
+/** When its heap is weighed first: what a page keeps by design, a quarter of an hour of sums, has filled then. */
+const FILLED_S = Math.min(900, OPEN_S / 4);
 const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
 const ARGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync', '--js-flags=--expose-gc', '--enable-precise-memory-info'];
 
@@ -113,7 +115,8 @@ async function heap(page: Page): Promise<number> {
   });
 }
 
-const mesh = await startMesh(['--simulate', `${HOSTS}x${VMS}`, '--cold-start', '0s']);
+// Whoever looks at a dashboard does not run a thousand hosts on the processors of his browser: these give way.
+const mesh = await startMesh(['--simulate', `${HOSTS}x${VMS}`, '--cold-start', '0s'], ['nice', '-n', '19']);
 try {
   await until('all hosts to be live', async () => {
     const fleet = (await json(`${mesh.url}/api/v1/fleet`)) as { hosts: number; vms: number };
@@ -128,10 +131,10 @@ try {
   const ages = await age(page, mesh.url, 20);
   await page.goto(mesh.url);
   await page.waitForSelector('[aria-label="Hosts"] [role="row"] a');
-  // What a page keeps by design, a quarter of an hour of sums, fills first.
-  await new Promise((done) => setTimeout(done, Math.min(OPEN_S, 900) * 1000));
+  process.stdout.write(`frames: worst ${worst(frames).toFixed(1)} ms; ages: worst ${worst(ages).toFixed(2)} s; now the page stays open for ${OPEN_S} s\n`);
+  await new Promise((done) => setTimeout(done, FILLED_S * 1000));
   const first = await heap(page);
-  await new Promise((done) => setTimeout(done, OPEN_S * 1000));
+  await new Promise((done) => setTimeout(done, (OPEN_S - FILLED_S) * 1000));
   const last = await heap(page);
   await browser.close();
 
@@ -142,7 +145,7 @@ try {
   const text = `# The dashboard with ${rows.toLocaleString('en-GB')} machines
 
 Written by \`make bench-ui\`, ${new Date().toISOString().slice(0, 10)}: headless Chromium, the whole mesh (\`memharvest up --simulate ${HOSTS}x${VMS}\`, a reading every 5 s) and the browser
-on one machine with ${cpus().length} processors (${cpus()[0]?.model.trim() ?? 'unknown'}), load ${before.toFixed(1)} before the first page.
+on one machine with ${cpus().length} processors (${cpus()[0]?.model.trim() ?? 'unknown'}), load ${before.toFixed(1)} before the first page. The mesh gives way to the browser (\`nice\`).
 
 | what | limit | measured |
 | --- | --- | --- |
@@ -150,7 +153,7 @@ on one machine with ${cpus().length} processors (${cpus()[0]?.model.trim() ?? 'u
 | fleet page: sums and hosts on the screen, input taken; new browser, empty cache | 1 s | median ${(median(loads) / 1000).toFixed(2)} s, worst of ${loads.length} ${(worst(loads) / 1000).toFixed(2)} s |
 | longest frame while the table of all machines is scrolled, ${frames.length} frames | 50 ms | ${worst(frames).toFixed(1)} ms (median ${median(frames).toFixed(1)} ms; ${frames.filter((frame) => frame > 50).length} above 50 ms) |
 | age of a reading when the page of its machine shows it, ${ages.length} readings | 1 s | median ${median(ages).toFixed(2)} s, worst ${worst(ages).toFixed(2)} s |
-| heap of the fleet page, open for ${Math.round(OPEN_S / 60)} min, after collection | +10 % | ${mib(first)} to ${mib(last)} (${(((last - first) / first) * 100).toFixed(1)} %) |
+| heap of the fleet page after collection, from its minute ${Math.round(FILLED_S / 60)} to its minute ${Math.round(OPEN_S / 60)} | +10 % | ${mib(first)} to ${mib(last)} (${(((last - first) / first) * 100).toFixed(1)} %) |
 `;
   writeFileSync(join(ROOT, 'docs/benchmarks/dashboard.md'), text);
   process.stdout.write(text);

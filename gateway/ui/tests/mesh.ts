@@ -29,10 +29,11 @@ export interface Mesh extends Running {
   token: (name: string, role: 'viewer' | 'operator' | 'admin') => Promise<string>;
 }
 
-/** Starts a mesh and waits until its gateway knows hosts. */
-export async function startMesh(flags: string[]): Promise<Mesh> {
+/** Starts a mesh and waits until its gateway knows hosts. `before`: a command that starts it, such as `nice`. */
+export async function startMesh(flags: string[], before: string[] = []): Promise<Mesh> {
   const data = mkdtempSync(join(tmpdir(), 'memharvest-dashboard-'));
-  const child = spawn(join(PROGRAMS, 'memharvest'), ['up', '--ephemeral-ports', '--data-dir', data, '--log-filter', 'warn', ...flags], { env: ENVIRONMENT });
+  const [program = '', ...args] = [...before, join(PROGRAMS, 'memharvest'), 'up', '--ephemeral-ports', '--data-dir', data, '--log-filter', 'warn', ...flags];
+  const child = spawn(program, args, { env: ENVIRONMENT });
   const said = collect(child);
   const url = await until('the mesh to come up', () => {
     ended(child, 'memharvest up', said);

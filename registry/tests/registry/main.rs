@@ -16,6 +16,7 @@ mod leases;
 mod models;
 mod opening;
 mod opening_postgres;
+mod pages;
 mod postgres;
 mod process;
 mod proxy;
