@@ -75,6 +75,12 @@ impl PostgresStore {
         }
         Ok(rows)
     }
+
+    /// A machine's windows over a range.
+    async fn series(&self, vm: i32, range: Range) -> Result<Vec<(i32, VmRollup)>> {
+        let rows = self.windows(&VMS, &format!("r.hour, {SERIES_COLUMNS}"), "", vm, range).await?;
+        Ok(rows.iter().map(get_series_window).collect::<sqlx::Result<_>>()?)
+    }
 }
 
 /// The newest window of each subject `s`: as it was recorded, or merged to its hour since.
@@ -93,7 +99,7 @@ fn newest(kind: &Kind) -> String {
 }
 
 /// Columns go by their places, the hour first.
-fn get_series_window(row: &PgRow) -> sqlx::Result<VmRollup> {
+fn get_series_window(row: &PgRow) -> sqlx::Result<(i32, VmRollup)> {
     let columns = (
         row.try_get(1)?,
         row.try_get(2)?,
@@ -109,6 +115,7 @@ fn get_series_window(row: &PgRow) -> sqlx::Result<VmRollup> {
         row.try_get(12)?,
         row.try_get(13)?,
         row.try_get(14)?,
+        row.try_get(15)?,
     );
     Ok(series_window(row.try_get(0)?, columns))
 }
@@ -119,15 +126,13 @@ impl HarvestStore for PostgresStore {
     }
 
     async fn vm_history(&self, vm: Uuid, range: Range) -> Result<Vec<VmRollup>> {
-        let found = sqlx::query("SELECT vm_key, name FROM vms WHERE vm_id = $1")
+        let (key, name): (i32, String) = sqlx::query_as("SELECT vm_key, name FROM vms WHERE vm_id = $1")
             .bind(vm.as_bytes().as_slice())
             .fetch_optional(&self.reader)
             .await?
             .ok_or_else(|| StoreError::NotFound(format!("machine {vm}")))?;
-        let select = "r.*, h.host_id, s.vm_id, s.name AS vm_name";
-        let join = "JOIN vms s ON s.vm_key = r.vm_key JOIN hosts h ON h.host_key = r.host_key";
-        let rows = self.windows(&VMS, select, join, found.try_get("vm_key")?, range).await?;
-        Ok(without_folded_vm(rows.iter().map(get_vm_rollup).collect::<sqlx::Result<_>>()?))
+        let windows = self.series(key, range).await?;
+        Ok(without_folded_vm(self.named(vm, &name, windows).await?))
     }
 
     async fn vm_series(&self, vm: Uuid, range: Range) -> Result<StreamHistoryResponse> {
@@ -138,8 +143,8 @@ impl HarvestStore for PostgresStore {
         .fetch_optional(&self.reader)
         .await?
         .ok_or_else(|| StoreError::NotFound(format!("machine {vm}")))?;
-        let rows = self.windows(&VMS, &format!("r.hour, {SERIES_COLUMNS}"), "", key, range).await?;
-        let windows = without_folded_vm(rows.iter().map(get_series_window).collect::<sqlx::Result<_>>()?);
+        let windows =
+            without_folded_vm(self.series(key, range).await?.into_iter().map(|(_, window)| window).collect());
         Ok(StreamHistoryResponse { vm_id: vm.to_string(), vm_name, host_id, windows })
     }
 

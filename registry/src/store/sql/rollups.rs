@@ -1,9 +1,13 @@
 //! Rows of history to windows.
 
-use memharvest_proto::registry::v1::{CoverageRollup, HostRollup, VmRollup};
-use sqlx::Row as _;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Row, fields};
+use memharvest_proto::registry::v1::{CoverageRollup, HostRollup, VmRollup};
+use sqlx::{QueryBuilder, Row as _};
+use uuid::Uuid;
+
+use super::{Database, Row, SqlStore, fields};
+use crate::store::Result;
 
 /// The usual length of a window, which is stored as NULL.
 pub(super) const USUAL_WINDOW_S: i64 = 300;
@@ -38,8 +42,8 @@ pub(super) fn get_vm_rollup(row: &Row) -> sqlx::Result<VmRollup> {
     })
 }
 
-/// The columns of a window without its hour, its machine and its host, in the order of [`SeriesColumns`].
-pub(super) const SERIES_COLUMNS: &str = "r.offset_s, r.window_s, r.readings, r.quality, r.allocated, r.rss_max, r.rss_mean,
+/// The columns of a machine's window without its hour, in the order of [`SeriesColumns`].
+pub(super) const SERIES_COLUMNS: &str = "r.host_key, r.offset_s, r.window_s, r.readings, r.quality, r.allocated, r.rss_max, r.rss_mean,
     r.demand_max, r.demand_mean, r.predicted_rss, r.predicted_demand, r.harvestable, r.reclaimable, r.maximum";
 
 /// An optional figure.
@@ -47,28 +51,60 @@ type Figure = Option<i64>;
 /// What is in them. They go by their places: there are many.
 #[rustfmt::skip]
 pub(super) type SeriesColumns =
-    (i64, Option<i64>, i64, i32, Figure, Figure, Figure, Figure, Figure, Figure, Figure, Figure, Figure, Figure);
+    (i32, i64, Option<i64>, i64, i32, Figure, Figure, Figure, Figure, Figure, Figure, Figure, Figure, Figure, Figure);
 
-/// A window without its machine and its host.
-pub(super) fn series_window(hour: i64, columns: SeriesColumns) -> VmRollup {
+/// The key of the host that a machine was on, and its window without what it and its host are called.
+pub(super) fn series_window(hour: i64, columns: SeriesColumns) -> (i32, VmRollup) {
     let bytes = |figure: Figure| figure.map(fields::count);
-    let (offset, length, readings, quality, ..) = columns;
-    VmRollup {
+    let (host_key, offset, length, readings, quality, ..) = columns;
+    let window = VmRollup {
         window_start: Some(prost_types::Timestamp { seconds: hour * 3600 + offset, nanos: 0 }),
         window: Some(prost_types::Duration { seconds: length.unwrap_or(USUAL_WINDOW_S), nanos: 0 }),
         readings: fields::small(readings),
         quality,
-        allocated_bytes: bytes(columns.4),
-        rss_max_bytes: bytes(columns.5),
-        rss_mean_bytes: bytes(columns.6),
-        demand_max_bytes: bytes(columns.7),
-        demand_mean_bytes: bytes(columns.8),
-        predicted_rss_bytes: bytes(columns.9),
-        predicted_demand_bytes: bytes(columns.10),
-        harvestable_bytes: bytes(columns.11),
-        reclaimable_bytes: bytes(columns.12),
-        maximum_bytes: bytes(columns.13),
+        allocated_bytes: bytes(columns.5),
+        rss_max_bytes: bytes(columns.6),
+        rss_mean_bytes: bytes(columns.7),
+        demand_max_bytes: bytes(columns.8),
+        demand_mean_bytes: bytes(columns.9),
+        predicted_rss_bytes: bytes(columns.10),
+        predicted_demand_bytes: bytes(columns.11),
+        harvestable_bytes: bytes(columns.12),
+        reclaimable_bytes: bytes(columns.13),
+        maximum_bytes: bytes(columns.14),
         ..VmRollup::default()
+    };
+    (host_key, window)
+}
+
+impl SqlStore {
+    /// Windows of a machine with what it and its hosts are called: told once, and not with every row.
+    pub(super) async fn named(
+        &self,
+        vm: Uuid,
+        name: &str,
+        windows: Vec<(i32, VmRollup)>,
+    ) -> Result<Vec<VmRollup>> {
+        let keys: BTreeSet<i32> = windows.iter().map(|(host_key, _)| *host_key).collect();
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut query =
+            QueryBuilder::<Database>::new("SELECT host_key, host_id FROM hosts WHERE host_key IN (");
+        let mut list = query.separated(", ");
+        for key in keys {
+            list.push_bind(key);
+        }
+        query.push(")");
+        let hosts: Vec<(i32, String)> = query.build_query_as().fetch_all(&self.reader).await?;
+        let hosts: BTreeMap<i32, String> = hosts.into_iter().collect();
+        let complete = |(host_key, window)| VmRollup {
+            vm_id: vm.to_string(),
+            vm_name: name.to_owned(),
+            host_id: hosts.get(&host_key).cloned().unwrap_or_default(),
+            ..window
+        };
+        Ok(windows.into_iter().map(complete).collect())
     }
 }
 

@@ -58,7 +58,7 @@ impl SqliteStore {
     }
 
     /// A machine's windows over a range, an hour's in one row: a row by itself costs more than what is in it.
-    async fn series(&self, vm: i64, range: Range) -> Result<Vec<VmRollup>> {
+    async fn series(&self, vm: i64, range: Range) -> Result<Vec<(i32, VmRollup)>> {
         let hours = HOURS.replace("rollups", "vm_rollups");
         let sql = format!(
             "{hours} SELECT hour, (SELECT json_group_array(json_array({SERIES_COLUMNS})) FROM vm_rollups r
@@ -105,15 +105,13 @@ impl HarvestStore for SqliteStore {
     }
 
     async fn vm_history(&self, vm: Uuid, range: Range) -> Result<Vec<VmRollup>> {
-        let key: i64 = sqlx::query_scalar("SELECT vm_key FROM vms WHERE vm_id = $1")
+        let (key, name): (i64, String) = sqlx::query_as("SELECT vm_key, name FROM vms WHERE vm_id = $1")
             .bind(vm.as_bytes().as_slice())
             .fetch_optional(&self.reader)
             .await?
             .ok_or_else(|| StoreError::NotFound(format!("machine {vm}")))?;
-        let select = "SELECT r.*, h.host_id, v.vm_id, v.name AS vm_name";
-        let join = "JOIN hosts h ON h.host_key = r.host_key JOIN vms v ON v.vm_key = r.vm_key";
-        let rows = self.windows("vm_rollups", "vm_key", select, join, key, range).await?;
-        Ok(without_folded_vm(rows.iter().map(get_vm_rollup).collect::<sqlx::Result<_>>()?))
+        let windows = self.series(key, range).await?;
+        Ok(without_folded_vm(self.named(vm, &name, windows).await?))
     }
 
     async fn vm_series(&self, vm: Uuid, range: Range) -> Result<StreamHistoryResponse> {
@@ -124,7 +122,8 @@ impl HarvestStore for SqliteStore {
         .fetch_optional(&self.reader)
         .await?
         .ok_or_else(|| StoreError::NotFound(format!("machine {vm}")))?;
-        let windows = without_folded_vm(self.series(key, range).await?);
+        let windows =
+            without_folded_vm(self.series(key, range).await?.into_iter().map(|(_, window)| window).collect());
         Ok(StreamHistoryResponse { vm_id: vm.to_string(), vm_name, host_id, windows })
     }
 
