@@ -100,6 +100,14 @@ impl Doctor {
     }
 }
 
+/// Longest cause and cure, in bytes: what the registry takes. A libvirt that says more must not cost the host its heartbeat.
+const MAX_WORDS: usize = 4096;
+
+fn cut(mut words: String) -> String {
+    words.truncate(words.floor_char_boundary(MAX_WORDS));
+    words
+}
+
 fn finding(host: &Host, vm: Option<(Uuid, &str)>, cause: Cause, since: prost_types::Timestamp) -> Finding {
     Finding {
         host_id: host.id.clone(),
@@ -107,8 +115,8 @@ fn finding(host: &Host, vm: Option<(Uuid, &str)>, cause: Cause, since: prost_typ
         vm_name: vm.map(|(_, name)| name.to_owned()).unwrap_or_default(),
         code: cause.code.to_owned(),
         severity: cause.severity.into(),
-        cause: cause.text,
-        cure: cause.cure,
+        cause: cut(cause.text),
+        cure: cut(cause.cure),
         since: Some(since),
     }
 }
@@ -119,6 +127,13 @@ mod tests {
 
     use super::*;
     use crate::reading::{Definition, GuestMemory, HostMemory, Monitor, Quality, VmReading, VmState};
+
+    #[test]
+    fn endless_words_are_cut_between_two_letters() {
+        assert_eq!(cut("as it is".to_owned()), "as it is");
+        assert_eq!(cut("ä".repeat(3000)).len(), 4096);
+        assert_eq!(cut(format!("a{}", "ä".repeat(3000))).len(), 4095);
+    }
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + second).unwrap()

@@ -17,29 +17,34 @@ struct Newer;
 impl Visit for Newer {
     fn sent(&self, good: DynamicMessage) -> Vec<u8> {
         let mut newer = good;
-        extend(&mut newer);
+        each(&mut newer, &extend);
         newer.encode_to_vec()
     }
 }
 
-/// `field 15000: "later"`, in the message and in all within it.
-fn extend(message: &mut DynamicMessage) {
+/// The message and all within it.
+fn each(message: &mut DynamicMessage, change: &impl Fn(&mut DynamicMessage)) {
     for field in message.descriptor().fields().collect::<Vec<_>>() {
         if !message.has_field(&field) || field.is_map() {
             continue;
         }
         match message.get_field_mut(&field) {
-            Value::Message(inner) => extend(inner),
+            Value::Message(inner) => each(inner, change),
             Value::List(list) => {
                 for value in list {
                     if let Value::Message(inner) = value {
-                        extend(inner);
+                        each(inner, change);
                     }
                 }
             }
             _ => {}
         }
     }
+    change(message);
+}
+
+/// `field 15000: "later"`.
+fn extend(message: &mut DynamicMessage) {
     let later = [0xc2, 0xa9, 0x07, 5, b'l', b'a', b't', b'e', b'r'];
     message.merge(later.as_slice()).unwrap();
     assert_eq!(message.unknown_fields().map(UnknownField::number).last(), Some(15_000));
@@ -65,7 +70,8 @@ impl Visit for Released {
             return good.encode_to_vec();
         };
         let mut older = DynamicMessage::decode(known, good.encode_to_vec().as_slice()).unwrap();
-        forget(&mut older);
+        // Drops what is not known.
+        each(&mut older, &|message| message.take_unknown_fields().for_each(drop));
         // What it has no word for it does not ask.
         let says_something = older.fields().next().is_some() || good.fields().next().is_none();
         let whole = older
@@ -83,27 +89,6 @@ impl Visit for Released {
             assert_eq!(older.has_field(&field), now.has_field_by_name(field.name()), "{}", field.full_name());
         }
         self.heard += 1;
-    }
-}
-
-/// Drops what is not known.
-fn forget(message: &mut DynamicMessage) {
-    message.take_unknown_fields().for_each(drop);
-    for field in message.descriptor().fields().collect::<Vec<_>>() {
-        if !message.has_field(&field) || field.is_map() {
-            continue;
-        }
-        match message.get_field_mut(&field) {
-            Value::Message(inner) => forget(inner),
-            Value::List(list) => {
-                for value in list {
-                    if let Value::Message(inner) = value {
-                        forget(inner);
-                    }
-                }
-            }
-            _ => {}
-        }
     }
 }
 
